@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-__all__ = ["Arm", "Counts", "Observation", "Pairs", "Reading", "RevisionStatus", "Routes", "Silence"]
+from relevo.rollout.commands import Command
+
+__all__ = ["Arm", "Counts", "Observation", "Pairs", "Reading", "RevisionStatus", "Routes", "Silence", "Smoke"]
 
 
 class Arm(StrEnum):
@@ -127,8 +129,21 @@ class Routes:
 
 
 @dataclass(frozen=True, slots=True)
+class Smoke:
+    """What became of the first requests to a candidate that is ready, sent to its direct address. No part of the evidence."""
+
+    requests: int
+    failed: int
+    detail: str = ""
+    """What the last failed one was answered."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """All that one tick saw. `evidence` has one entry per source that the spec names."""
 
     routes: Routes
     evidence: tuple[Reading | Silence, ...] = ()
+    commands: tuple[Command, ...] = ()
+    smoke: Smoke | None = None
+    """Present while the candidate is prepared, once it is ready."""

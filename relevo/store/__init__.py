@@ -1,0 +1,1 @@
+"""Where rollouts are kept: one SQLite file. `rollouts` reads and writes them, `schema` has the tables."""

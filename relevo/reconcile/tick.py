@@ -1,0 +1,132 @@
+"""One reconcile tick: read the stored state, observe, plan, store, make so. The operator on a cluster runs this very function.
+
+Every part may fail or the process may die between any two of them: what was stored is true, what was not is decided again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from relevo.errors import Permanent, RelevoError, Transient
+from relevo.evidence.source import EvidenceSource, LoadGenerator, LoadPlan, ShadowTargets
+from relevo.reconcile.smoke import SmokeTest
+from relevo.reconcile.snapshot import Snapshot, take_snapshot
+from relevo.rollout.decision import Decision, Desired
+from relevo.rollout.observation import Observation, RevisionStatus, Routes, Smoke
+from relevo.rollout.plan import plan
+from relevo.rollout.platform import ModelRef, Platform
+from relevo.rollout.spec import RolloutSpec
+from relevo.rollout.state import Phase
+from relevo.store.rollouts import Record, RolloutStore
+
+__all__ = ["LEASE_SECONDS", "Reconciler", "Tick"]
+
+LEASE_SECONDS = 10.0
+"""How long a driver that says nothing keeps its rollout. One whose process is known to be dead loses it at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What one tick did."""
+
+    record: Record
+    decision: Decision
+    snapshot: Snapshot
+    trouble: str = ""
+    """What could not be made so this time, in words; it is tried again."""
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """The parts that a tick works with. It remembers nothing that matters: another process may do the next tick."""
+
+    store: RolloutStore
+    platform: Platform
+    sources: tuple[EvidenceSource, ...]
+    load: LoadGenerator
+    smoke_test: SmokeTest
+    clock: Callable[[], datetime]
+    _smoked: dict[str, Smoke] = field(default_factory=dict)
+    _refused: dict[str, str] = field(default_factory=dict)
+    """Candidates that the platform would not take, by storage URI, and why."""
+
+    def tick(self, record: Record) -> Tick:
+        """Do one tick.
+
+        Raises:
+            Transient: the platform or the store did not answer; nothing was decided.
+            Conflict: another process drives this rollout now.
+        """
+        spec = record.rollout.spec
+        seen = self._observe(spec, record)
+        now = self.clock()
+        decision = plan(spec, record.state, seen, now)
+        snapshot = take_snapshot(spec, decision, seen, now)
+        lease_until = (now + timedelta(seconds=LEASE_SECONDS)).timestamp()
+        stored = self.store.save(
+            record, decision.state, decision.transitions, sample=snapshot.sample(), at=now, lease_until=lease_until
+        )
+        return Tick(stored, decision, snapshot, self._make_so(spec, decision.desired, seen.routes))
+
+    def _observe(self, spec: RolloutSpec, record: Record) -> Observation:
+        state = record.state
+        routes = self.platform.observe(spec.target)
+        if refusal := self._refused.get(spec.storage_uri):
+            name = state.candidate or f"{spec.target}'s candidate"
+            routes = replace(
+                routes, candidate=RevisionStatus(name, spec.storage_uri, ready=False, detail=refusal, failed=True)
+            )
+        evidence = tuple(source.read() for source in self.sources) if spec.strategy.immediate is None else ()
+        commands = self.store.commands(state.uid, state.command_seq)
+        return Observation(routes, evidence, commands, self._smoke(spec, state.phase, routes))
+
+    def _smoke(self, spec: RolloutSpec, phase: Phase, routes: Routes) -> Smoke | None:
+        candidate = routes.candidate
+        if (
+            phase is not Phase.PREPARING
+            or candidate is None
+            or not candidate.ready
+            or candidate.storage_uri != spec.storage_uri
+        ):
+            return None
+        if candidate.name not in self._smoked:
+            self._smoked[candidate.name] = self.smoke_test.run(candidate.address)
+        return self._smoked[candidate.name]
+
+    def _make_so(self, spec: RolloutSpec, desired: Desired, routes: Routes) -> str:
+        """Compare wish and world, and do what is missing, traffic before load. What fails is said and tried again."""
+        try:
+            if desired.keep is not None:
+                self.platform.settle(spec.target, desired.keep)
+            if desired.prepare:
+                self._prepare(spec, routes)
+            if desired.split is not None and (routes.weight_percent, routes.label) != (
+                desired.split.weight_percent,
+                desired.split.label,
+            ):
+                self.platform.set_weight(spec.target, desired.split)
+            if desired.users is not None and spec.strategy.immediate is None:
+                self.load.ensure(LoadPlan(desired.users, spec.load.spawn_rate, _shadow_targets(desired, routes)))
+        except RelevoError as error:
+            return error.message
+        return ""
+
+    def _prepare(self, spec: RolloutSpec, routes: Routes) -> None:
+        if routes.candidate is not None and routes.candidate.storage_uri == spec.storage_uri:
+            return
+        try:
+            self.platform.prepare(spec.target, ModelRef(spec.storage_uri))
+        except Transient:
+            raise
+        except Permanent as error:
+            self._refused[spec.storage_uri] = error.message
+            raise
+
+
+def _shadow_targets(desired: Desired, routes: Routes) -> ShadowTargets | None:
+    if desired.shadow_label is None or routes.candidate is None or not routes.candidate.address:
+        return None
+    stable, candidate = routes.stable, routes.candidate
+    return ShadowTargets(desired.shadow_label, stable.name, stable.address, candidate.name, candidate.address)

@@ -1,0 +1,85 @@
+"""What `plan` answers: the state to store, the transitions to record, and what the world should look like.
+
+The wish is a function of the state alone (`desired`), so that whoever reads a stored state knows what to make so, however often
+and in whichever process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from relevo.rollout.assessment import Assessment
+from relevo.rollout.ledger import SHADOW, route_label
+from relevo.rollout.observation import Arm
+from relevo.rollout.platform import Split
+from relevo.rollout.ramp import expand
+from relevo.rollout.spec import RolloutSpec
+from relevo.rollout.state import HoldReason, Phase, RolloutState
+
+__all__ = ["Decision", "Desired", "Transition", "desired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """How the world should be. Every field is made so idempotently; None leaves the thing alone."""
+
+    prepare: bool = False
+    """A revision of the candidate exists."""
+    split: Split | None = None
+    keep: Arm | None = None
+    """This arm has all the traffic and is the only one left."""
+    users: int | None = None
+    shadow_label: str | None = None
+    """The label of the shadow traffic to send; None sends none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One line of the audit log."""
+
+    at: datetime
+    who: str
+    rule: str
+    before: str
+    after: str
+    message: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    """The numbers behind it: counts by arm, effect with interval, e-value and limit, per check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Store `state` and `transitions`, then make `desired` so."""
+
+    state: RolloutState
+    desired: Desired
+    transitions: tuple[Transition, ...] = ()
+    assessment: Assessment | None = None
+
+
+def desired(spec: RolloutSpec, state: RolloutState) -> Desired:
+    """How the world should be in this state."""
+    steps = expand(spec)
+    at_zero = Split(0, route_label(state.uid, 0))
+    match state.phase:
+        case Phase.PENDING:
+            return Desired()
+        case Phase.PREPARING:
+            return Desired(prepare=True, split=at_zero, users=spec.load.users_from if steps else 0)
+        case Phase.SHADOWING:
+            shadow = route_label(state.uid, SHADOW)
+            return Desired(prepare=True, split=at_zero, users=spec.load.users_from, shadow_label=shadow)
+        case Phase.SHIFTING:
+            step = steps[state.step - 1]
+            split = Split(step.weight_percent, route_label(state.uid, state.step))
+            if state.hold is not None and state.hold.reason is HoldReason.CANDIDATE_NOT_READY:
+                split = at_zero
+            return Desired(prepare=True, split=split, users=step.users)
+        case Phase.PROMOTING:
+            return Desired(keep=Arm.CANDIDATE, users=0)
+        case Phase.ROLLING_BACK:
+            return Desired(keep=Arm.STABLE, users=0)
+        case Phase.PROMOTED | Phase.ROLLED_BACK:
+            return Desired()

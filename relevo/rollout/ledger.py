@@ -1,0 +1,140 @@
+"""The ledger: from the sources' cumulative readings to counts per (source, step, arm). Pure.
+
+A source is in one of two forms. One that knows the route label of every request (Locust, which reads it off the answer) is taken as it
+is. One that only counts per revision (Envoy) is read as differences: what was added between two readings belongs to a step if the
+proxy was seen to route by that step's label at both; what falls across a change of weight is dropped, never guessed.
+
+A source that restarts begins a new epoch (or its counters fall, as Prometheus would notice): what the old epoch had counted is kept
+and the new one is added to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from relevo.rollout.observation import Arm, Counts, Pairs, Reading, Routes
+
+__all__ = ["SHADOW", "Ledger", "SourceLedger", "cell", "route_label"]
+
+SHADOW = "shadow"
+"""The step key of shadow traffic. Others are "0" (all traffic to the stable revision) and the steps' numbers from "1"."""
+
+Key = str
+"""A cell of the table, "STEP/ARM", as `cell` writes it."""
+
+K = TypeVar("K")
+
+
+def cell(step: int | str, arm: Arm) -> Key:
+    """The table's key for one arm of one step."""
+    return f"{step}/{arm.value}"
+
+
+def route_label(uid: str, step: int | str) -> str:
+    """The label that the proxy stamps on what it routes in this step of this rollout."""
+    return f"{uid}/{step}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLedger:
+    """What one source has told so far."""
+
+    epoch: str = ""
+    edges_ms: tuple[float, ...] = ()
+    closed: Mapping[Key, Counts] = field(default_factory=dict)
+    """Settled counts: earlier epochs, and all differences of a source that counts per revision."""
+    open: Mapping[Key, Counts] = field(default_factory=dict)
+    """The present epoch of a source that knows labels."""
+    pairs_closed: Pairs = field(default_factory=Pairs)
+    pairs_open: Pairs = field(default_factory=Pairs)
+    last: Mapping[str, Counts] = field(default_factory=dict)
+    """The last cumulative counts per revision, of a source that knows no labels."""
+    last_label: str = ""
+
+    @property
+    def table(self) -> Mapping[Key, Counts]:
+        """Counts by `cell`."""
+        if not self.open:
+            return self.closed
+        return _add(self.closed, self.open)
+
+    @property
+    def pairs(self) -> Pairs:
+        """Shadow pairs."""
+        return self.pairs_closed + self.pairs_open
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All sources' counts in one rollout."""
+
+    uid: str
+    sources: Mapping[str, SourceLedger] = field(default_factory=dict)
+
+    def absorb(self, readings: Iterable[Reading], routes: Routes, arms: Mapping[str, Arm]) -> Ledger:
+        """Take in new readings. `arms` says which revision is which arm; counts of other revisions are not ours."""
+        sources = dict(self.sources)
+        for reading in readings:
+            before = sources.get(reading.source, SourceLedger())
+            if reading.steps or before.open:
+                sources[reading.source] = _absorb_labelled(before, reading, self.uid, arms)
+            else:
+                sources[reading.source] = _absorb_unlabelled(before, reading, routes.label, self.uid, arms)
+        return Ledger(self.uid, sources)
+
+    def total(self, source: str, arm: Arm, steps: Iterable[str]) -> Counts:
+        """The sum of one arm's counts over some steps."""
+        total = Counts()
+        if known := self.sources.get(source):
+            for step in steps:
+                if counts := known.table.get(cell(step, arm)):
+                    total = total + counts
+        return total
+
+    def pairs(self) -> Pairs:
+        """Shadow pairs over all sources (one of them sends shadow traffic)."""
+        total = Pairs()
+        for source in self.sources.values():
+            total = total + source.pairs
+        return total
+
+
+def _absorb_labelled(before: SourceLedger, reading: Reading, uid: str, arms: Mapping[str, Arm]) -> SourceLedger:
+    prefix = route_label(uid, "")
+    current: dict[Key, Counts] = {}
+    for (label, revision), counts in reading.steps.items():
+        if label.startswith(prefix) and (arm := arms.get(revision)):
+            current[cell(label.removeprefix(prefix), arm)] = counts
+    pairs = sum((p for label, p in reading.pairs.items() if label.startswith(prefix)), Pairs())
+    after = replace(before, epoch=reading.epoch, edges_ms=reading.edges_ms, open=current, pairs_open=pairs)
+    if before.epoch in ("", reading.epoch) and not _fell(before.open, current):
+        return after
+    return replace(after, closed=_add(before.closed, before.open), pairs_closed=before.pairs)
+
+
+def _absorb_unlabelled(
+    before: SourceLedger, reading: Reading, label: str, uid: str, arms: Mapping[str, Arm]
+) -> SourceLedger:
+    after = replace(before, epoch=reading.epoch, edges_ms=reading.edges_ms, last=reading.revisions, last_label=label)
+    prefix = route_label(uid, "")
+    if before.epoch != reading.epoch or label != before.last_label or not label.startswith(prefix):
+        return after
+    if _fell(before.last, reading.revisions):
+        return after
+    step = label.removeprefix(prefix)
+    added = {
+        cell(step, arm): counts - before.last.get(revision, Counts())
+        for revision, counts in reading.revisions.items()
+        if (arm := arms.get(revision))
+    }
+    return replace(after, closed=_add(before.closed, added))
+
+
+def _fell(before: Mapping[K, Counts], after: Mapping[K, Counts]) -> bool:
+    return any(counts.requests > after.get(key, Counts()).requests for key, counts in before.items())
+
+
+def _add(left: Mapping[Key, Counts], right: Mapping[Key, Counts]) -> dict[Key, Counts]:
+    return {key: left.get(key, Counts()) + right.get(key, Counts()) for key in {**left, **right}}

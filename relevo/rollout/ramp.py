@@ -1,0 +1,46 @@
+"""From a compact strategy to explicit steps: the weight and the load of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relevo.rollout.spec import Canary, Ramp, RolloutSpec
+
+__all__ = ["Step", "expand"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: the candidate's share of the traffic, and how many simulated users send load meanwhile."""
+
+    weight_percent: int
+    users: int
+
+
+def expand(spec: RolloutSpec) -> tuple[Step, ...]:
+    """Expand the strategy: strictly rising weights, users rising evenly from `usersFrom` to `usersTo`.
+
+    An immediate strategy has no steps.
+    """
+    if spec.strategy.immediate is not None:
+        return ()
+    canary = spec.strategy.canary or Canary()
+    weights = canary.weights or _expand_ramp(canary.ramp or Ramp())
+    load, last = spec.load, len(weights) - 1
+    return tuple(
+        Step(
+            weight,
+            load.users_to if last == 0 else round(load.users_from + (load.users_to - load.users_from) * i / last),
+        )
+        for i, weight in enumerate(weights)
+    )
+
+
+def _expand_ramp(ramp: Ramp) -> tuple[int, ...]:
+    weights: list[int] = []
+    weight = float(ramp.from_percent)
+    while weight < ramp.to_percent:
+        # Rounding may repeat a small weight; a step must rise by at least one point.
+        weights.append(max(round(weight), weights[-1] + 1 if weights else 1))
+        weight = max(weight * ramp.factor, weights[-1] + 1)
+    return (*(w for w in weights if w < ramp.to_percent), ramp.to_percent)

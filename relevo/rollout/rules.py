@@ -1,0 +1,261 @@
+"""The four sets of rules that `plan` asks in order. Each looks at the same `Look` and answers what changes, or None."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from relevo.rollout.assessment import choose_thresholds, exposed_requests, has_baseline
+from relevo.rollout.commands import Command, Verb
+from relevo.rollout.look import Look, Outcome
+from relevo.rollout.messages import explain_failure, explain_limit, explain_promotion, explain_split
+from relevo.rollout.observation import Silence
+from relevo.rollout.spec import Canary
+from relevo.rollout.state import Cause, HoldReason, Phase, Verdict
+
+__all__ = ["judge", "obey", "progress", "protect"]
+
+EXTENSION = 1.5
+"""At a limit the rollout is extended once, to this multiple of it."""
+
+
+def obey(look: Look) -> Outcome | None:
+    """What a human ordered and has not been done yet, one order a tick."""
+    for command in look.seen.commands:
+        if command.seq > look.state.command_seq:
+            heard = replace(look, state=replace(look.state, command_seq=command.seq))
+            return _obey_one(heard, command)
+    return None
+
+
+def _obey_one(look: Look, command: Command) -> Outcome:
+    state, who = look.state, command.by
+    if state.phase.is_decided:
+        return look.note(
+            state, "refused", f"{command.verb} came after the decision ({state.phase}) and changes nothing.", who=who
+        )
+    match command.verb:
+        case Verb.ROLLBACK:
+            message = f"{who} ordered the rollback. {_exposure(look)}"
+            return look.decide(Phase.ROLLING_BACK, None, Cause.ORDERED, message, who=who)
+        case Verb.PROMOTE_FULL:
+            if not look.candidate_ready:
+                return look.note(
+                    state, "refused", f"promote --full: {_name(look)} is not ready to take all traffic.", who=who
+                )
+            message = f"{who} ordered the promotion of {state.candidate} without waiting for the checks."
+            return look.decide(Phase.PROMOTING, None, Cause.ORDERED, message, who=who)
+        case Verb.PROMOTE:
+            if state.phase is Phase.SHIFTING and state.step == len(look.steps):
+                message = f"{who} ordered the promotion of {state.candidate} at the last step."
+                return look.decide(Phase.PROMOTING, None, Cause.ORDERED, message, who=who)
+            return look.note(replace(state, prompted=True), "promote", f"{who} asked for the next step now.", who=who)
+        case Verb.PAUSE:
+            message = f"{who} paused it. Traffic stays as it is; a proven regression still rolls back."
+            return look.hold(HoldReason.PAUSED, message, who=who) or look.note(
+                state, "pause", "It is paused already.", who=who
+            )
+        case Verb.RESUME:
+            if state.hold is None or state.hold.reason is not HoldReason.PAUSED:
+                return look.note(state, "refused", "resume: it is not paused.", who=who)
+            return look.release(f"{who} resumed it.", who=who)
+        case _:
+            assert_never(command.verb)
+
+
+def judge(look: Look) -> Outcome | None:
+    """What the evidence proves against the candidate. Also while held: what is proven is proven."""
+    if look.state.phase in (Phase.SHADOWING, Phase.SHIFTING) and look.assessment.failed:
+        message = explain_failure(look.spec, look.state, look.assessment)
+        return look.decide(Phase.ROLLING_BACK, Verdict.FAIL, Cause.EVIDENCE, f"{message} {_exposure(look)}")
+    return None
+
+
+def protect(look: Look) -> Outcome | None:
+    """What makes going on unsafe or meaningless: a revision that is down, a silent source, a split that is not the one asked for."""
+    state = look.state
+    if state.phase.is_decided or state.phase is Phase.PENDING:
+        return None
+    if outcome := _protect_from_unready(look):
+        return outcome
+    if state.hold is not None and state.hold.reason is HoldReason.PAUSED:
+        return None
+    if trouble := _trouble(look):
+        return look.hold(*trouble)
+    if state.hold is not None:
+        return look.release("What it was held for is over; it goes on.")
+    return None
+
+
+def _protect_from_unready(look: Look) -> Outcome | None:
+    """A candidate that will not become ready, answers nothing, or crashes again and again is rolled back."""
+    limits, candidate, smoke = look.spec.limits, look.candidate, look.seen.smoke
+    if candidate is not None and candidate.failed:
+        return _not_ready(look, f"{candidate.name} cannot start: {candidate.detail}")
+    if candidate is not None and candidate.restarts > limits.candidate_restarts:
+        return _not_ready(
+            look, f"{candidate.name} crashed {candidate.restarts} times: {candidate.detail or 'see its log'}"
+        )
+    if smoke is not None and smoke.requests and smoke.failed == smoke.requests and look.state.phase is Phase.PREPARING:
+        message = f"{_name(look)} answered none of {smoke.requests} smoke requests ({smoke.detail}). No user met it."
+        return look.decide(Phase.ROLLING_BACK, Verdict.FAIL, Cause.SMOKE, message)
+    if look.candidate_ready:
+        return None
+    preparing = look.state.phase is Phase.PREPARING
+    hold = look.state.hold
+    waiting_since = look.state.phase_since if preparing else hold.since if hold else look.now
+    if (look.now - waiting_since).total_seconds() > limits.preparation_seconds and (
+        preparing or (hold is not None and hold.reason is HoldReason.CANDIDATE_NOT_READY)
+    ):
+        detail = (
+            candidate.detail if candidate is not None and candidate.detail else "it did not answer its health check"
+        )
+        return _not_ready(look, f"{_name(look)} was not ready within {limits.preparation_seconds:g} s: {detail}")
+    return None
+
+
+def _not_ready(look: Look, message: str) -> Outcome:
+    return look.decide(Phase.ROLLING_BACK, Verdict.FAIL, Cause.NOT_READY, f"{message}. {_exposure(look)}")
+
+
+def _trouble(look: Look) -> tuple[HoldReason, str] | None:
+    """The first thing for which the rollout must be held now, with its sentence."""
+    state, routes = look.state, look.seen.routes
+    here = f"Traffic stays at {routes.weight_percent} %. "
+    if state.phase is not Phase.PREPARING and not look.candidate_ready:
+        detail = f" ({look.candidate.detail})" if look.candidate is not None and look.candidate.detail else ""
+        message = f"{_name(look)} is not ready{detail}. All traffic goes to {state.stable} until it is."
+        return HoldReason.CANDIDATE_NOT_READY, message
+    if not routes.stable.ready:
+        return HoldReason.STABLE_NOT_READY, f"{state.stable} is not ready, so there is nothing to compare with. {here}"
+    silent = [e for e in look.seen.evidence if isinstance(e, Silence)]
+    for silence in silent:
+        seconds = (look.now - state.silent_since[silence.source]).total_seconds()
+        if seconds > look.spec.limits.evidence_timeout_seconds:
+            continues = "It continues by itself when evidence returns"
+            rollback = f"`relevo rollback {look.spec.target}` gives all traffic to {state.stable} now."
+            message = f"no evidence from {silence.source} for {seconds:.0f} s ({silence.reason}). {here}{continues}; {rollback}"
+            return HoldReason.UNMEASURABLE, message
+    if silent and state.hold is not None and state.hold.reason is HoldReason.UNMEASURABLE:
+        return HoldReason.UNMEASURABLE, state.hold.message
+    if look.assessment.split_mismatch:
+        return HoldReason.SPLIT_MISMATCH, f"{explain_split(look.assessment)} {here}"
+    return None
+
+
+def progress(look: Look) -> Outcome | None:
+    """What comes next, when its conditions are met and nothing holds."""
+    state = look.state
+    if state.hold is not None and not state.phase.is_decided:
+        return None
+    match state.phase:
+        case Phase.PENDING:
+            return look.to_phase(
+                Phase.PREPARING, "start", f"{look.spec.storage_uri} is to replace what {state.stable} serves."
+            )
+        case Phase.PREPARING:
+            return _after_preparing(look) or _at_limit(look)
+        case Phase.SHADOWING:
+            return _after_shadowing(look) or _at_limit(look)
+        case Phase.SHIFTING:
+            return _after_step(look) or _at_limit(look)
+        case Phase.PROMOTING | Phase.ROLLING_BACK:
+            return _settled(look)
+        case Phase.PROMOTED | Phase.ROLLED_BACK:
+            return None
+        case _:
+            assert_never(state.phase)
+
+
+def _after_preparing(look: Look) -> Outcome | None:
+    if not look.candidate_ready or look.seen.smoke is None:
+        return None
+    sent, failed = look.seen.smoke.requests, look.seen.smoke.failed
+    smoke = f"{look.state.candidate} is ready; {sent - failed} of {sent} smoke requests answered."
+    if not look.steps:
+        return look.decide(Phase.PROMOTING, None, Cause.NO_COMPARISON, f"{smoke} No comparison was asked for.")
+    if not has_baseline(look.spec, look.state):
+        return None
+    thresholds = choose_thresholds(look.spec, look.state)
+    with_thresholds = replace(look, state=replace(look.state, thresholds=thresholds))
+    if look.spec.shadow.enabled and "locust" in look.spec.sources and look.spec.load.users_from:
+        return with_thresholds.to_phase(Phase.SHADOWING, "prepared", smoke)
+    return with_thresholds.to_phase(
+        Phase.SHIFTING, "prepared", f"{smoke} First step: {look.steps[0].weight_percent} %.", step=1
+    )
+
+
+def _after_shadowing(look: Look) -> Outcome | None:
+    pairs = look.state.ledger.pairs()
+    predictions = look.assessment.check("predictions")
+    # Disagreement is only measured here: what the gate needs must be gathered before the first user is shifted.
+    open_gate = predictions is not None and predictions.gated and predictions.verdict is not Verdict.PASS
+    if (pairs.compared < look.spec.shadow.requests or open_gate) and not look.state.prompted:
+        return None
+    differed = f"{pairs.compared} rows went to both revisions and {pairs.disagreed} were answered differently."
+    message = f"{differed} First step: {look.steps[0].weight_percent} %."
+    return look.to_phase(Phase.SHIFTING, "shadowed", message, step=1)
+
+
+def _after_step(look: Look) -> Outcome | None:
+    state = look.state
+    canary = look.spec.strategy.canary or Canary()
+    requests = exposed_requests(state, [str(state.step)])
+    seconds = (look.now - state.step_since).total_seconds()
+    waited = seconds >= canary.step_seconds and requests >= canary.step_requests
+    if state.step < len(look.steps):
+        if not (waited or state.prompted):
+            return None
+        weight = look.steps[state.step].weight_percent
+        message = f"{requests} candidate requests at {look.steps[state.step - 1].weight_percent} % and nothing failed. Next: {weight} %."
+        return look.to_phase(Phase.SHIFTING, "advance", message, step=state.step + 1)
+    if waited and look.assessment.passed:
+        return look.decide(
+            Phase.PROMOTING, Verdict.PASS, Cause.EVIDENCE, explain_promotion(look.spec, state, look.assessment)
+        )
+    return None
+
+
+def _at_limit(look: Look) -> Outcome | None:
+    """At a limit: extend once, then give all traffic back, as inconclusive and never as a regression."""
+    limits, state = look.spec.limits, look.state
+    scale = EXTENSION if state.extended else 1.0
+    requests = exposed_requests(state)
+    over_time = look.active_seconds > limits.max_seconds * scale
+    if not over_time and requests <= limits.max_candidate_requests * scale:
+        return None
+    what = (
+        f"{limits.max_seconds * scale:g} s"
+        if over_time
+        else f"{limits.max_candidate_requests * scale:g} candidate requests"
+    )
+    missing = explain_limit(look.assessment)
+    if not state.extended:
+        return look.note(
+            replace(state, extended=True), "extend", f"No decision within {what} ({missing}); extended once by half."
+        )
+    message = f"No decision within {what}: {missing}. That is no proof of a regression. {_exposure(look)}"
+    return look.decide(Phase.ROLLING_BACK, Verdict.INCONCLUSIVE, Cause.LIMIT, message)
+
+
+def _settled(look: Look) -> Outcome | None:
+    """The verdict is carried out when the routes say so and the load has ended."""
+    routes, state = look.seen.routes, look.state
+    keep = state.candidate if state.phase is Phase.PROMOTING else state.stable
+    still_loading = any(not isinstance(e, Silence) and e.users for e in look.seen.evidence)
+    if routes.stable.name != keep or routes.candidate is not None or routes.weight_percent or still_loading:
+        return None
+    if state.phase is Phase.PROMOTING:
+        return look.to_phase(Phase.PROMOTED, "settled", f"All traffic goes to {keep}.", step=state.step)
+    return look.to_phase(Phase.ROLLED_BACK, "settled", f"All traffic goes to {keep}.", step=state.step)
+
+
+def _exposure(look: Look) -> str:
+    requests = exposed_requests(look.state)
+    if requests == 0:
+        return "No user's request reached it."
+    return f"{requests:,} users' requests reached it at up to {max(s.weight_percent for s in look.steps[: look.state.step])} %."
+
+
+def _name(look: Look) -> str:
+    return look.state.candidate or f"the revision of {look.spec.storage_uri}"
