@@ -1,0 +1,66 @@
+"""The model: a scikit-learn Pipeline of a scaler and a random forest, and the choices that a training run has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+
+from model.data import DatasetSpec
+
+__all__ = ["Choices", "build_pipeline", "training_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a training run may choose."""
+
+    trees: int = 64
+    """A power of two keeps the forest's average exact in float32, so that ties fall the same way in ONNX Runtime."""
+    seed: int = 0
+    label_noise: float = 0.0
+    """Share of the training rows whose labels are shuffled among themselves."""
+    train_share: float = 1.0
+    """Share of the training rows that is used: a smaller window of data."""
+    categories: Literal["none", "lenient", "strict"] = "none"
+    """Whether some columns are one-hot encoded, and what becomes of a category that training never saw: nothing, or an error."""
+
+
+def build_pipeline(choices: Choices, spec: DatasetSpec, n_features: int) -> Pipeline:
+    """An unfitted pipeline. It holds no code of ours, so that a server can load it with scikit-learn alone."""
+    # One job: the server gives every request one thread, and starting more costs more than a row's prediction.
+    forest = RandomForestClassifier(n_estimators=choices.trees, random_state=choices.seed, n_jobs=1)
+    if choices.categories == "none":
+        return Pipeline([("scale", StandardScaler()), ("forest", forest)])
+    encode = Pipeline(
+        [
+            ("round", FunctionTransformer(np.round, kw_args={"decimals": spec.category_decimals})),
+            ("one_hot", OneHotEncoder(handle_unknown="error" if choices.categories == "strict" else "ignore")),
+        ]
+    )
+    others = [column for column in range(n_features) if column not in spec.category_columns]
+    columns = ColumnTransformer(
+        [("categories", encode, list(spec.category_columns)), ("scale", StandardScaler(), others)]
+    )
+    return Pipeline([("columns", columns), ("forest", forest)])
+
+
+def training_rows(
+    choices: Choices, x: NDArray[np.float64], y: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """The rows and labels that this run learns from, after `train_share` and `label_noise`."""
+    rng = np.random.default_rng(choices.seed)
+    if choices.train_share < 1:
+        kept = np.sort(rng.permutation(len(x))[: max(1, round(choices.train_share * len(x)))])
+        x, y = x[kept], y[kept]
+    if choices.label_noise > 0:
+        noisy = rng.random(len(y)) < choices.label_noise
+        y = y.copy()
+        y[noisy] = rng.permutation(y[noisy])
+    return x, y

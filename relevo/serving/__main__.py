@@ -1,0 +1,90 @@
+"""`python -m relevo.serving`: serve one model package as one revision.
+
+Exit codes: 0 ended on request; 1 cannot serve now (a port in use, say), trying again may help; 2 wrong arguments; 3 the package is
+refused, and will be however often it is tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from relevo import errors
+from relevo.packaging.package import load_package
+from relevo.packaging.store import home_folder, resolve
+
+__all__ = ["EXIT_REFUSED", "main"]
+
+EXIT_REFUSED = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    started = time.monotonic()
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        folder = options.package or resolve(options.storage_uri, home_folder())
+        package = load_package(folder)
+        _serve(options, package, started)
+    except errors.RelevoError as error:
+        print(f"error: {error.message} {error.next_step}".strip(), file=sys.stderr)
+        return EXIT_REFUSED if isinstance(error, errors.BadInput) else 1
+    return 0
+
+
+def _serve(options: argparse.Namespace, package: object, started: float) -> None:
+    from relevo.packaging.package import Package
+
+    assert isinstance(package, Package)
+    # KServe parses sys.argv when it is imported; it must not take our options for its own.
+    sys.argv = sys.argv[:1]
+    from relevo.serving.model import PackagedModel
+    from relevo.serving.server import Listen, RevisionServer, bind
+
+    listener = bind(options.host, options.http_port)
+    logging.getLogger("kserve").setLevel(logging.WARNING)
+    name = options.name or package.metadata.name
+    revision = options.revision or f"{package.metadata.name}-{package.metadata.version}"
+    model = PackagedModel(name, package, revision)
+    model.load()
+    server = RevisionServer(model, Listen(options.host, options.http_port, options.grpc_port, options.grace_seconds))
+    logging.getLogger("relevo.serving").info(
+        "%s serves %s from %s by %s on http://%s:%d, ready after %.1f s",
+        revision,
+        name,
+        package.folder,
+        package.metadata.runtime,
+        options.host,
+        listener.getsockname()[1],
+        time.monotonic() - started,
+    )
+    server.run(listener)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m relevo.serving", description="Serve one model package.")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--package", type=Path, help="the package's folder")
+    source.add_argument("--storage-uri", help="file:///... or oci://HOST/NAME:VERSION from the local package store")
+    parser.add_argument("--name", help="the model's name in URLs (default: the package's)")
+    parser.add_argument("--revision", help="the revision's name (default: NAME-VERSION)")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument("--http-port", type=_port, default=8080, help="REST; 0 picks a free one")
+    parser.add_argument("--grpc-port", type=_port, help="gRPC; without it, none")
+    parser.add_argument("--grace-seconds", type=int, default=30, help="how long requests in flight may take at the end")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
