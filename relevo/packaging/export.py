@@ -17,7 +17,9 @@ class ExportImpossible(Exception):
 
 
 def to_onnx_bytes(estimator: Any, *, n_features: int, input_name: str) -> bytes:
-    """Convert a fitted classifier to ONNX: one FP64 input [rows, n_features]; outputs the label [rows] and FP32 probabilities [rows, classes].
+    """Convert a fitted classifier to ONNX.
+
+    One FP64 input [rows, n_features]; two outputs, the label [rows] and FP32 probabilities [rows, classes].
 
     Raises:
         ExportImpossible: a step of the pipeline has no ONNX converter.

@@ -11,7 +11,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 __all__ = [
-    "FORMAT",
     "NAME_PATTERN",
     "VERSION_PATTERN",
     "DataInfo",
@@ -24,8 +23,6 @@ __all__ = [
     "Runtime",
 ]
 
-FORMAT = 1
-"""The version of the package's layout. A reader refuses what it does not know."""
 NAME_PATTERN = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 """DNS-1123 label: a model's name becomes the name of its InferenceService."""
 VERSION_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
@@ -93,7 +90,8 @@ class Parity(_Part):
 class Metadata(_Part):
     """All that is known about a packaged model."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
+    """The version of the package's layout: a reader refuses what it does not know."""
     name: str = Field(pattern=f"^{NAME_PATTERN}$")
     version: str = Field(pattern=f"^{VERSION_PATTERN}$")
     task: Literal["classification"] = "classification"

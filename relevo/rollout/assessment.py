@@ -226,7 +226,9 @@ def has_baseline(spec: RolloutSpec, state: RolloutState) -> bool:
 def exposed_requests(state: RolloutState, steps: Iterable[str] | None = None) -> int:
     """How many users' requests the candidate had, by the source that saw most; in all steps of the ramp unless some are named."""
     keys = [str(i) for i in range(1, state.step + 1)] if steps is None else list(steps)
-    return max((state.ledger.total(name, Arm.CANDIDATE, keys).requests for name in state.ledger.sources), default=0)
+    cells = [cell(key, Arm.CANDIDATE) for key in keys]
+    tables = [ledger.table for ledger in state.ledger.sources.values()]
+    return max((sum(t[c].requests for c in cells if c in t) for t in tables), default=0)
 
 
 def with_traffic(state: RolloutState, arm: Arm, source: str) -> Counts:

@@ -56,8 +56,8 @@ class SourceLedger:
     @property
     def table(self) -> Mapping[Key, Counts]:
         """Counts by `cell`."""
-        if not self.open:
-            return self.closed
+        if not self.open or not self.closed:
+            return self.open or self.closed
         return _add(self.closed, self.open)
 
     @property
@@ -137,4 +137,7 @@ def _fell(before: Mapping[K, Counts], after: Mapping[K, Counts]) -> bool:
 
 
 def _add(left: Mapping[Key, Counts], right: Mapping[Key, Counts]) -> dict[Key, Counts]:
-    return {key: left.get(key, Counts()) + right.get(key, Counts()) for key in {**left, **right}}
+    added = dict(left)
+    for key, counts in right.items():
+        added[key] = added[key] + counts if key in added else counts
+    return added

@@ -7,7 +7,8 @@ source can say it (`Reading.steps`), and inferred by the ledger (`relevo.rollout
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -40,23 +41,25 @@ class Counts:
     wrong: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return self._combine(other, 1)
+        return self._combine(other, operator.add)
 
     def __sub__(self, other: Counts) -> Counts:
-        return self._combine(other, -1)
+        return self._combine(other, operator.sub)
 
-    def _combine(self, other: Counts, sign: int) -> Counts:
+    def _combine(self, other: Counts, by: Callable[[int, int], int]) -> Counts:
+        if not other.requests:
+            return self
         width = max(len(self.latency), len(other.latency))
         mine = self.latency + (0,) * (width - len(self.latency))
         theirs = other.latency + (0,) * (width - len(other.latency))
         classes = {**self.predictions, **other.predictions}
         return Counts(
-            requests=self.requests + sign * other.requests,
-            errors=self.errors + sign * other.errors,
-            latency=tuple(a + sign * b for a, b in zip(mine, theirs, strict=True)),
-            predictions={c: self.predictions.get(c, 0) + sign * other.predictions.get(c, 0) for c in classes},
-            labelled=self.labelled + sign * other.labelled,
-            wrong=self.wrong + sign * other.wrong,
+            requests=by(self.requests, other.requests),
+            errors=by(self.errors, other.errors),
+            latency=tuple(map(by, mine, theirs)),
+            predictions={c: by(self.predictions.get(c, 0), other.predictions.get(c, 0)) for c in classes},
+            labelled=by(self.labelled, other.labelled),
+            wrong=by(self.wrong, other.wrong),
         )
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pydantic import TypeAdapter
 
 from relevo.rollout.ledger import Ledger
-from relevo.rollout.observation import Arm
+from relevo.rollout.observation import Arm, RevisionStatus
 
 __all__ = ["Cause", "Hold", "HoldReason", "Phase", "RolloutState", "Verdict", "dump_state", "load_state", "new_state"]
 
@@ -82,6 +82,7 @@ class RolloutState:
 
     uid: str
     stable: str
+    stable_uri: str
     candidate: str
     phase: Phase
     step: int
@@ -119,11 +120,12 @@ class RolloutState:
         return "Held" if self.hold is not None and not self.phase.is_decided else self.phase.value
 
 
-def new_state(uid: str, stable: str, now: datetime) -> RolloutState:
+def new_state(uid: str, stable: RevisionStatus, now: datetime) -> RolloutState:
     """A rollout that has just been asked for. The candidate's revision gets its name when the platform makes it."""
     return RolloutState(
         uid=uid,
-        stable=stable,
+        stable=stable.name,
+        stable_uri=stable.storage_uri,
         candidate="",
         phase=Phase.PENDING,
         step=0,

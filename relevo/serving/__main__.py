@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relevo import errors
-from relevo.packaging.package import load_package
+from relevo.packaging.package import Package, load_package
 from relevo.packaging.store import home_folder, resolve
 
 __all__ = ["EXIT_REFUSED", "main"]
@@ -37,10 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _serve(options: argparse.Namespace, package: object, started: float) -> None:
-    from relevo.packaging.package import Package
-
-    assert isinstance(package, Package)
+def _serve(options: argparse.Namespace, package: Package, started: float) -> None:
     # KServe parses sys.argv when it is imported; it must not take our options for its own.
     sys.argv = sys.argv[:1]
     from relevo.serving.model import PackagedModel

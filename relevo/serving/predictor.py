@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -43,11 +44,8 @@ def load_predictor(package: Package) -> Predictor:
     predictor = _onnx(package) if package.metadata.runtime == "onnx" else _sklearn(package)
     row = package.heldout().x[:1]
     # The model may refuse this very row for a reason of its own: that is an answer to a request, not to starting.
-    with warnings.catch_warnings(action="ignore"):
-        try:
-            predictor.classes_and_probabilities(row)
-        except Exception:
-            pass
+    with warnings.catch_warnings(action="ignore"), contextlib.suppress(Exception):
+        predictor.classes_and_probabilities(row)
     return predictor
 
 

@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from grpc import StatusCode, aio
+from grpc import StatusCode, aio  # type: ignore[import-untyped]
 from grpc_interceptor import AsyncExceptionToStatusInterceptor
 from kserve.errors import (
     InferenceError,
@@ -165,7 +165,7 @@ async def _not_offered(_: Request, __: Exception) -> JSONResponse:
     return JSONResponse({"error": _NOT_OFFERED}, 404)
 
 
-async def _validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
+async def _validation_error(_: Request, error: Any) -> JSONResponse:
     """400 with the field and the reason. FastAPI's own answer repeats the input, which need not be JSON, nor short."""
     reasons = []
     for item in error.errors():
@@ -197,10 +197,10 @@ class _Servicer(InferenceServicer):  # type: ignore[misc]
         return answer
 
 
-class _Statuses(AsyncExceptionToStatusInterceptor):  # type: ignore[misc]
+class _Statuses(AsyncExceptionToStatusInterceptor):
     """The gRPC status of each error, without a traceback in the log for what callers do wrong."""
 
-    async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
+    async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> Any:
         """Abort the call with the status that says whose fault it is."""
         match ex:
             case InvalidInput() | UnsupportedProtocol():

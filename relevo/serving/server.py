@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from kserve import ModelServer
-from kserve.protocol.model_repository_extension import ModelRepositoryExtension  # noqa: F401 (KServe's own type, for readers)
 
 from relevo import errors
 from relevo.serving.model import PackagedModel

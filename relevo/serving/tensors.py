@@ -118,7 +118,7 @@ def _bits(datatype: str) -> int:
 def _flatten(data: Any, field: str) -> list[Any]:
     """The values of a tensor that was given flat or row by row."""
     if isinstance(data, np.ndarray):
-        return data.ravel().tolist()  # type: ignore[no-any-return]
+        return data.ravel().tolist()
     if not isinstance(data, list):
         raise InvalidInput(f"{field}: has no data")
     flat = data

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from relevo.statistics.counts import Floats, as_fractions, as_positive
+from relevo.statistics.counts import Floats, as_fractions
 from relevo.statistics.mixture import log_mean_exp
 
 __all__ = ["log_limit", "weakest", "weighted_mean"]
@@ -29,14 +29,16 @@ def weighted_mean(log_e: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     count the same stream. Result: shape (...); nan where every stream is nan. Raises ValueError.
     """
     values = _streams(log_e)
-    shares = np.ones(values.shape[-1]) if weights is None else as_positive("weights", weights)
-    if shares.shape != values.shape[-1:]:
-        raise ValueError(f"weights: must have one weight for each of {values.shape[-1]} streams, not {shares.shape}")
+    shares = np.ones(values.shape[-1]) if weights is None else np.asarray(weights, dtype=np.float64)
+    if shares.shape != values.shape[-1:] or not (shares.min() > 0 and shares.max() < np.inf):
+        raise ValueError(f"weights: must be {values.shape[-1]} numbers above 0, one for each stream")
     present = ~np.isnan(values)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_weights = np.log(shares) - np.log((present * shares).sum(axis=-1, keepdims=True))
-    averaged = log_mean_exp(np.where(present, values, -np.inf), np.where(present, log_weights, 0.0))
-    return np.where(present.any(axis=-1), averaged, np.nan)
+    measured = present.any(axis=-1)
+    scale = np.where(measured, (present * shares).sum(axis=-1), 1.0)
+    log_weights = np.where(present, np.log(shares), -np.inf) - np.log(scale)[..., None]
+    log_weights[~measured] = 0.0  # the sum over nothing is replaced below
+    averaged = log_mean_exp(np.where(present, values, 0.0), log_weights)
+    return np.where(measured, averaged, np.nan)
 
 
 def weakest(log_e: ArrayLike) -> Floats:

@@ -21,7 +21,7 @@ __all__ = ["RATIOS", "ratio_estimate", "ratio_interval"]
 _LOG_BOUND = 30.0
 """Estimates and ends of intervals are sought between exp(-30) and exp(30)."""
 
-_HALVINGS = 50
+_HALVINGS = 36
 
 _LOG_RATIOS = np.linspace(-9.0, 9.0, 181)
 RATIOS = Prior.of(_LOG_RATIOS, 1 / (1 + _LOG_RATIOS**2))
@@ -64,7 +64,7 @@ def ratio_interval(
 
 def _informative(bad: ArrayLike, rho: ArrayLike) -> tuple[Floats, Floats]:
     events = as_counts("bad", bad)
-    shares = as_shares("rho", rho, events.shape[-2])
+    shares = np.array(as_shares("rho", rho, events.shape[-2]))
     kept = (shares > 0) & (shares < 1)
     return events[..., kept, :], shares[kept]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CANDIDATE", "STABLE", "Floats", "as_counts", "as_fractions", "as_positive", "as_shares", "swap_arms"]
+__all__ = ["CANDIDATE", "STABLE", "Floats", "as_counts", "as_fractions", "as_number", "as_shares", "flat_events"]
 
 Floats = NDArray[np.float64]
 
@@ -28,16 +28,22 @@ def as_counts(name: str, values: ArrayLike, *, arms: bool = True) -> Floats:
     return counts
 
 
-def as_shares(name: str, values: ArrayLike, steps: int) -> Floats:
-    """The candidate's share of the traffic per step: shape (steps,), from 0 to 1. One number stands for every step."""
-    shares = np.asarray(values, dtype=np.float64)
-    if shares.ndim == 0:
-        shares = np.full(steps, shares)
-    if shares.shape != (steps,):
-        raise ValueError(f"{name}: must have one share for each of {steps} steps, not the shape {shares.shape}")
-    if shares.size and not (shares.min() >= 0 and shares.max() <= 1):
+def as_shares(name: str, values: ArrayLike, steps: int) -> tuple[float, ...]:
+    """The candidate's share of the traffic per step, from 0 to 1, as a key for caches. One number stands for every step."""
+    array = np.asarray(values, dtype=np.float64)
+    shares = (float(array),) * steps if array.ndim == 0 else tuple(array.tolist())
+    if array.ndim > 1 or len(shares) != steps:
+        raise ValueError(f"{name}: must have one share for each of {steps} steps, not the shape {array.shape}")
+    if not all(0 <= share <= 1 for share in shares):
         raise ValueError(f"{name}: must be from 0 to 1 (a share, not percent)")
     return shares
+
+
+def as_number(name: str, value: float, *, above: float = 0.0) -> float:
+    """A finite number above `above`."""
+    if not above < value < np.inf:
+        raise ValueError(f"{name}: must be finite and above {above:g}")
+    return float(value)
 
 
 def as_fractions(name: str, values: ArrayLike, *, zero_allowed: bool = False) -> Floats:
@@ -49,17 +55,6 @@ def as_fractions(name: str, values: ArrayLike, *, zero_allowed: bool = False) ->
     return fractions
 
 
-def as_positive(name: str, values: ArrayLike, *, above: float = 0.0, least: float | None = None) -> Floats:
-    """Finite numbers of any shape, above `above`, or at least `least` where that is given."""
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.size:
-        lowest, highest = numbers.min(), numbers.max()
-        if not ((lowest > above if least is None else lowest >= least) and highest < np.inf):
-            bound = f"above {above:g}" if least is None else f"at least {least:g}"
-            raise ValueError(f"{name}: must be finite and {bound}")
-    return numbers
-
-
-def swap_arms(counts: Floats) -> Floats:
-    """The same counts with the arms' roles exchanged (a view)."""
-    return counts[..., ::-1]
+def flat_events(counts: Floats) -> Floats:
+    """Counts (..., steps, 2) with the last two axes as one, in the order (step, arm)."""
+    return counts.reshape(*counts.shape[:-2], -1)

@@ -13,14 +13,16 @@ A practical tolerance is the caller's: count the candidate's requests over `thre
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from relevo.statistics.betting import NOT_WORSE
-from relevo.statistics.counts import CANDIDATE, Floats, as_counts, as_fractions, as_positive, as_shares
-from relevo.statistics.mixture import Prior, log_mean_exp, mix
+from relevo.statistics.betting import NOT_WORSE, log_label_factors
+from relevo.statistics.counts import Floats, as_counts, as_fractions, as_number, as_shares, flat_events
+from relevo.statistics.mixture import Bets, Prior, check_held_back, log_mean_exp
 
-__all__ = ["SLOWER", "log_e_not_slower", "log_e_slower", "margin_at"]
+__all__ = ["SLOWER", "log_e_not_slower", "log_e_slower", "margin_at", "not_slower_bets", "slower_bets"]
 
 SLOWER = Prior.of(np.geomspace(1.1, 40.0, 32), np.ones(32))
 """Odds ratios psi, above 1."""
@@ -44,12 +46,9 @@ def log_e_slower(
 
     If the hypothesis is true, the chance that the e-value ever reaches 1/alpha is at most alpha. Raises ValueError.
     """
-    over_counts, under, shares, rate = _checked(over, total, rho, usual_rate)
-    denominator = 1 - rate[:, None] + rate[:, None] * prior.effects
-    factors = _outcome(over_counts, shares, np.log(prior.effects) - np.log(denominator))
-    factors += _outcome(under, shares, -np.log(denominator))
-    per_threshold = mix(factors, prior.log_weights, held_back)
-    return log_mean_exp(per_threshold, np.full(rate.size, -np.log(rate.size)))
+    events, shares, rates = _checked(over, total, rho, usual_rate)
+    per_threshold = slower_bets(shares, rates, prior, held_back).log_e(events)
+    return log_mean_exp(per_threshold, np.full(len(rates), -np.log(len(rates))))
 
 
 def log_e_not_slower(
@@ -73,53 +72,76 @@ def log_e_not_slower(
     The bet is label betting on the requests over the threshold. Bets on a candidate faster than the stable arm also win on the requests
     that were not over, which under the hypothesis come from the candidate with a chance of at most rho.
     """
-    over_counts, under, shares, rate = _checked(over, total, rho, usual_rate)
-    null = np.broadcast_to(as_positive("margin", margin, above=1.0), rate.shape)
-    bets = null[:, None] ** (1 - prior.effects)
-    faster = np.minimum(bets, 1.0)
-    factors = _outcome(over_counts, shares, np.log(bets / null[:, None]), null[:, None])
-    factors += _outcome(under, shares, np.log((1 - faster * rate[:, None]) / (1 - rate[:, None])))
-    return mix(factors, prior.log_weights, held_back)
+    events, shares, rates = _checked(over, total, rho, usual_rate)
+    margins = np.asarray(margin, dtype=np.float64)
+    if margins.shape not in ((), (len(rates),)) or not all(1 < m < np.inf for m in margins.flat):
+        raise ValueError(f"margin: must be finite and above 1, one for all or for each of {len(rates)} thresholds")
+    null = tuple(np.broadcast_to(margins, len(rates)).tolist())
+    return not_slower_bets(shares, rates, null, prior, held_back).log_e(events)
 
 
-def margin_at(margin: ArrayLike, usual_rate: ArrayLike) -> Floats:
+def margin_at(margin: float, usual_rate: ArrayLike) -> Floats:
     """The margin of a risk ratio at each threshold that is the same odds ratio `margin` at all of them.
 
     A ratio of 2 is mild at p99 and impossible to reach at p50, where it would mean that every request is over: the odds are comparable.
     `margin`: above 1. `usual_rate`: shape (thresholds,). Result: shape (thresholds,), from 1 to `margin`.
     """
-    odds = as_positive("margin", margin, above=1.0)
+    odds = as_number("margin", margin, above=1.0)
     rate = as_fractions("usual_rate", usual_rate, zero_allowed=True)
     scaled: Floats = odds / (1 - rate + odds * rate)
     return scaled
 
 
+@lru_cache(maxsize=256)
+def slower_bets(rho: tuple[float, ...], usual_rate: tuple[float, ...], prior: Prior, held_back: float) -> Bets:
+    """The bets of `log_e_slower`, one set per threshold, on events in the order (step, over or not, arm)."""
+    rate = np.array(usual_rate)[:, None]
+    denominator = 1 - rate + rate * prior.effects
+    factors = np.concatenate(
+        (
+            log_label_factors(np.array(rho), 1.0, prior.effects / denominator),
+            log_label_factors(np.array(rho), 1.0, 1 / denominator),
+        ),
+        axis=-2,
+    )
+    return Bets.starting_at_every_step(factors, prior.log_weights, check_held_back(held_back))
+
+
+@lru_cache(maxsize=256)
+def not_slower_bets(
+    rho: tuple[float, ...], usual_rate: tuple[float, ...], margin: tuple[float, ...], prior: Prior, held_back: float
+) -> Bets:
+    """The bets of `log_e_not_slower`, one set per threshold, on events in the order (step, over or not, arm)."""
+    rate, null = np.array(usual_rate)[:, None], np.array(margin)
+    bets = null[:, None] ** (1 - prior.effects)
+    faster = np.minimum(bets, 1.0)  # a bet on a slower candidate has nothing to win on "not over": its w there is 1
+    factors = np.concatenate(
+        (
+            log_label_factors(np.array(rho), null, bets),
+            log_label_factors(np.array(rho), 1.0, (1 - faster * rate) / (1 - rate)),
+        ),
+        axis=-2,
+    )
+    return Bets.starting_at_every_step(factors, prior.log_weights, check_held_back(held_back))
+
+
 def _checked(
     over: ArrayLike, total: ArrayLike, rho: ArrayLike, usual_rate: ArrayLike
-) -> tuple[Floats, Floats, Floats, Floats]:
+) -> tuple[Floats, tuple[float, ...], tuple[float, ...]]:
+    """The events (..., thresholds, steps * 2 outcomes * 2 arms), the shares and the rates."""
     over_counts = as_counts("over", over)
     total_counts = as_counts("total", total)
-    if over_counts.ndim < 3:
+    if over_counts.ndim < 3 or not over_counts.shape[-3]:
         raise ValueError(f"over: must have the shape (..., thresholds, steps, 2), not {over_counts.shape}")
-    if over_counts.shape[:-3] + over_counts.shape[-2:] != total_counts.shape:
+    *batch, thresholds, steps, _ = over_counts.shape
+    if (*batch, steps, 2) != total_counts.shape:
         raise ValueError(f"total: must have the shape of over without its thresholds, not {total_counts.shape}")
-    under = total_counts[..., None, :, :] - over_counts
-    if under.size and under.min() < 0:
+    outcomes = np.empty((*batch, thresholds, steps, 4))
+    outcomes[..., :2] = over_counts
+    np.subtract(total_counts[..., None, :, :], over_counts, out=outcomes[..., 2:])
+    if outcomes.size and outcomes.min() < 0:
         raise ValueError("over: must be at most total")
     rate = as_fractions("usual_rate", usual_rate, zero_allowed=True)
-    if rate.shape != over_counts.shape[-3:-2]:
-        raise ValueError(f"usual_rate: must have one rate for each of {over_counts.shape[-3]} thresholds")
-    return over_counts, under, as_shares("rho", rho, over_counts.shape[-2]), rate
-
-
-def _outcome(counts: Floats, rho: Floats, log_w: Floats, null: Floats | float = 1.0) -> Floats:
-    """The logs of the betting factors for one outcome. `log_w`: (thresholds, bets). Result: (..., thresholds, steps, bets)."""
-    share = rho[:, None]
-    informative = (share > 0) & (share < 1)
-    w = np.exp(log_w)[:, None, :]
-    scale = np.asarray(null, dtype=np.float64)
-    scale = scale[:, None] if scale.ndim else scale
-    either = np.where(informative, np.log(share * scale + 1 - share) - np.log(share * scale * w + 1 - share), 0.0)
-    candidate = np.where(informative, log_w[:, None, :], 0.0)
-    factors: Floats = counts.sum(axis=-1)[..., None] * either + counts[..., CANDIDATE, None] * candidate
-    return factors
+    if rate.shape != (thresholds,):
+        raise ValueError(f"usual_rate: must have one rate for each of {thresholds} thresholds, not {rate.shape}")
+    return flat_events(outcomes), as_shares("rho", rho, steps), tuple(rate.tolist())

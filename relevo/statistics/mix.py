@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from relevo.statistics.betting import NOT_WORSE, WORSE, label_factors
-from relevo.statistics.counts import Floats, as_counts, as_positive, as_shares, swap_arms
-from relevo.statistics.mixture import Prior, log_mean_exp, mix
+from relevo.statistics.betting import NOT_WORSE, WORSE, not_worse_bets, worse_bets
+from relevo.statistics.counts import Floats, as_counts, as_number, as_shares, flat_events
+from relevo.statistics.mixture import Prior, log_mean_exp
 
 __all__ = ["log_e_mix_kept", "log_e_mix_shifted"]
 
@@ -24,10 +24,13 @@ def log_e_mix_shifted(
     `predicted`: answers per class, shape (..., classes, steps, 2). `rho`: the candidate's share of the traffic per step, shape (steps,).
     `tolerance`: at least 0. Result: shape (...), the average over classes and both directions. Raises ValueError.
     """
-    null = 1 + as_positive("tolerance", tolerance, least=0.0)
-    ups_and_downs = _both_directions(predicted, rho, null, bets=null * prior.effects, prior=prior, held_back=held_back)
-    streams = ups_and_downs.shape[-1] * ups_and_downs.shape[-2]
-    return log_mean_exp(ups_and_downs, np.array(-np.log(streams)), axes=2)
+    if not 0 <= tolerance < np.inf:
+        raise ValueError("tolerance: must be finite and at least 0")
+    counts, up, down = _checked(predicted, rho)
+    rise = worse_bets(up, 1.0 + tolerance, prior, held_back).log_e(counts)
+    fall = worse_bets(down, 1.0 + tolerance, prior, held_back).log_e(_swapped(counts))
+    both = np.concatenate((rise, fall), axis=-1)
+    return log_mean_exp(both, np.full(both.shape[-1], -np.log(both.shape[-1])))
 
 
 def log_e_mix_kept(
@@ -38,22 +41,22 @@ def log_e_mix_kept(
     Arguments as in `log_e_mix_shifted`; `margin`: above 1. Result: shape (..., classes), the smaller of the two directions. The gate is the
     smallest over the classes that are gated (`combine.weakest`); a class that is hardly ever predicted cannot pass and should not be one.
     """
-    null = as_positive("margin", margin, above=1.0)
-    ups_and_downs = _both_directions(
-        predicted, rho, null, bets=null ** (1 - prior.effects), prior=prior, held_back=held_back
-    )
-    smaller: Floats = ups_and_downs.min(axis=-2)
-    return smaller
+    null = as_number("margin", margin, above=1.0)
+    counts, up, down = _checked(predicted, rho)
+    rise = not_worse_bets(up, null, prior, held_back).log_e(counts)
+    fall = not_worse_bets(down, null, prior, held_back).log_e(_swapped(counts))
+    return np.minimum(rise, fall)
 
 
-def _both_directions(
-    predicted: ArrayLike, rho: ArrayLike, null: Floats, *, bets: Floats, prior: Prior, held_back: float
-) -> Floats:
-    """Result: (..., 2, classes), up and down."""
+def _checked(predicted: ArrayLike, rho: ArrayLike) -> tuple[Floats, tuple[float, ...], tuple[float, ...]]:
+    """The events (..., classes, steps * 2 arms), and the shares of the candidate and of the stable arm."""
     counts = as_counts("predicted", predicted)
     if counts.ndim < 3 or not counts.shape[-3]:
         raise ValueError(f"predicted: must have the shape (..., classes, steps, 2), not {counts.shape}")
     shares = as_shares("rho", rho, counts.shape[-2])
-    up = mix(label_factors(counts, shares, null, bets), prior.log_weights, held_back)
-    down = mix(label_factors(swap_arms(counts), 1 - shares, null, bets), prior.log_weights, held_back)
-    return np.stack((up, down), axis=-2)
+    return flat_events(counts), shares, tuple(1 - share for share in shares)
+
+
+def _swapped(events: Floats) -> Floats:
+    """The same events with the arms' roles exchanged."""
+    return flat_events(events.reshape(*events.shape[:-1], -1, 2)[..., ::-1])

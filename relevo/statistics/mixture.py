@@ -1,8 +1,11 @@
 """Averages of bets: which effects are bet on and with what weight, and from which step a bet starts.
 
 Nobody knows how much worse a bad candidate is, so the capital is spread over a grid of effects; and nobody knows at which step its
-fault shows (many show only under load), so part of the capital waits for the later steps. An average of e-processes with weights fixed
-beforehand is an e-process: the choice costs power where it is wrong and never validity. Used by `betting`, `exceedance` and `bounded`.
+fault shows (many show only under load), so part of the capital can be held back for the later steps. An average of e-processes with
+weights fixed beforehand is an e-process: the choice costs power where it is wrong and never validity.
+
+The log of a bet's capital is linear in the counts, so a set of bets is a matrix (`Bets`), made once per set of shares and cached by
+`betting`, `exceedance` and `mix`; judging a tick is then one product of matrices.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relevo.statistics.counts import Floats
 
-__all__ = ["Prior", "log_mean_exp", "mix", "start_weights"]
+__all__ = ["Bets", "Prior", "check_held_back", "log_mean_exp", "start_weights"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +29,7 @@ class Prior:
 
     @classmethod
     def of(cls, effects: Floats, weights: Floats) -> Prior:
-        """A prior from weights that need not sum to 1."""
+        """A prior from weights that need not sum to 1. Raises ValueError."""
         if effects.ndim != 1 or effects.shape != weights.shape or not effects.size:
             raise ValueError("effects, weights: must be equally long, one-dimensional and not empty")
         if not (np.isfinite(effects).all() and np.isfinite(weights).all() and (weights > 0).all()):
@@ -33,17 +37,67 @@ class Prior:
         return cls(effects, np.log(weights / weights.sum()))
 
 
-def log_mean_exp(log_values: Floats, log_weights: Floats, axes: int = 1) -> Floats:
-    """log(sum(weights * exp(log_values))) over the last `axes` axes, without overflow; -inf values are allowed.
+@dataclass(frozen=True, slots=True, eq=False)
+class Bets:
+    """Bets on one stream, or on several streams with bets of their own.
 
-    `log_weights` broadcasts against `log_values`. (SciPy's `logsumexp` does the same at 20 times the overhead, which a tick of the
-    engine would feel.)
+    `log_factors`: the log of what one event multiplies each bet's capital by, shape (events, bets) or (streams, events, bets), where an
+    event is a step, an outcome and an arm. `log_weights`: the bets' shares of the capital at the start, shape (bets,).
+    """
+
+    log_factors: Floats
+    log_weights: Floats
+
+    @classmethod
+    def starting_at_every_step(cls, per_step: Floats, log_weights: Floats, held_back: float) -> Bets:
+        """Bets from their logs of factors per step.
+
+        `per_step`: shape (..., steps, outcomes and arms, effects); `log_weights`: shape (effects,); `held_back`: from 0 to below 1, the
+        share of the capital that waits for a later step than the first. Without it, every bet runs over all steps.
+        """
+        *streams, steps, events, effects = per_step.shape
+        if not held_back:
+            return cls(per_step.reshape(*streams, steps * events, effects), log_weights)
+        started: NDArray[np.bool_] = np.tril(
+            np.ones((steps, steps), dtype=bool)
+        )  # [step, start]: the bet is on from its start on
+        rows = np.where(started[:, None, :, None], per_step[..., :, :, None, :], 0.0)
+        starts, waiting = start_weights(steps, held_back)
+        log_factors = rows.reshape(*streams, steps * events, steps * effects)
+        idle = np.zeros((*log_factors.shape[:-1], 1))  # the capital that has not been put to use keeps its worth
+        weights = (np.log(starts)[:, None] + log_weights).ravel()
+        return cls(np.concatenate((log_factors, idle), axis=-1), np.append(weights, np.log(waiting)))
+
+    def log_e(self, events: Floats) -> Floats:
+        """The log e-value. `events`: counts, (..., events) or (..., streams, events). Result: (...) or (..., streams)."""
+        if self.log_factors.ndim == 2:
+            return log_mean_exp(events @ self.log_factors, self.log_weights)
+        streams, length, _ = self.log_factors.shape
+        # One large product per stream is far quicker than one small product per simulated rollout.
+        by_stream = np.moveaxis(events.reshape(-1, streams, length), 1, 0)
+        capital = log_mean_exp(by_stream @ self.log_factors, self.log_weights)
+        return np.moveaxis(capital, 0, -1).reshape(events.shape[:-1])
+
+
+def check_held_back(held_back: float) -> float:
+    """`held_back` itself, if it is at least 0 and below 1. Raises ValueError."""
+    if not 0 <= held_back < 1:
+        raise ValueError("held_back: must be at least 0 and below 1")
+    return held_back
+
+
+def log_mean_exp(log_values: Floats, log_weights: Floats) -> Floats:
+    """log(sum(weights * exp(log_values))) over the last axis, without overflow. At least one term of each sum must be above -inf.
+
+    `log_weights` broadcasts against `log_values`. (SciPy's `logsumexp` does the same at 20 times the overhead, which a tick of the engine
+    would feel.)
     """
     terms = log_values + log_weights
-    terms = terms.reshape(*terms.shape[: terms.ndim - axes], -1)
-    highest = np.maximum(terms.max(axis=-1, keepdims=True), -1e300)  # keeps -inf minus -inf out
-    with np.errstate(divide="ignore"):
-        total: Floats = highest[..., 0] + np.log(np.exp(terms - highest).sum(axis=-1))
+    highest = terms.max(axis=-1)
+    terms -= highest[..., None]
+    np.exp(terms, out=terms)
+    total: Floats = np.log(terms.sum(axis=-1))
+    total += highest
     return total
 
 
@@ -54,26 +108,4 @@ def start_weights(steps: int, held_back: float) -> tuple[Floats, float]:
     many steps. So the weights do not depend on how many steps there are, and a step without traffic changes nothing.
     """
     k = np.arange(1, steps, dtype=np.float64)
-    later = held_back / (k * (k + 1))
-    return np.concatenate(([1 - held_back], later)), held_back / max(steps, 1)
-
-
-def mix(log_factors: Floats, log_weights: Floats, held_back: float = 0.0) -> Floats:
-    """The log e-value of the averaged bets.
-
-    `log_factors`: shape (..., steps, effects), the log of each effect's betting factors within each step. `log_weights` broadcasts
-    against (..., effects). `held_back` is the share of the capital that starts at later steps. Result: shape (...).
-    """
-    steps = log_factors.shape[-2]
-    if not held_back or steps < 2:
-        running = log_factors.sum(axis=-2)
-        if not held_back:
-            return log_mean_exp(running, log_weights)
-        started = log_mean_exp(running, log_weights) + np.log1p(-held_back)
-        one_step: Floats = np.logaddexp(started, np.log(held_back))
-        return one_step
-    starts, waiting = start_weights(steps, held_back)
-    from_step = np.cumsum(log_factors[..., ::-1, :], axis=-2)[..., ::-1, :]  # [k]: the product over the steps from k on
-    weights = np.log(starts)[:, None] + log_weights[..., None, :]
-    mixed: Floats = np.logaddexp(log_mean_exp(from_step, weights, axes=2), np.log(waiting))
-    return mixed
+    return np.concatenate(([1 - held_back], held_back / (k * (k + 1)))), held_back / max(steps, 1)

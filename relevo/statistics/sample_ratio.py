@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaln, xlog1py, xlogy
 
-from relevo.statistics.counts import CANDIDATE, STABLE, Floats, as_counts, as_positive, as_shares
+from relevo.statistics.counts import CANDIDATE, STABLE, Floats, as_counts, as_number, as_shares
 from relevo.statistics.mixture import log_mean_exp
 
 __all__ = ["CONCENTRATIONS", "log_e_split_differs"]
@@ -22,15 +22,17 @@ CONCENTRATIONS = (20.0, 200.0, 2000.0)
 """A beta with concentration c around rho spreads by about sqrt(rho * (1 - rho) / c)."""
 
 
-def log_e_split_differs(requests: ArrayLike, rho: ArrayLike, *, concentrations: ArrayLike = CONCENTRATIONS) -> Floats:
+def log_e_split_differs(
+    requests: ArrayLike, rho: ArrayLike, *, concentrations: tuple[float, ...] = CONCENTRATIONS
+) -> Floats:
     """The log e-value against "each request went to the candidate with chance rho, independently".
 
     `requests`: all requests, shape (..., steps, 2), counted at the unit that was randomised. `rho`: shape (steps,); steps with 0 or 1 carry
     no evidence. Result: shape (...). Raises ValueError.
     """
     counts = as_counts("requests", requests)
-    shares = as_shares("rho", rho, counts.shape[-2])
-    strength = np.atleast_1d(as_positive("concentrations", concentrations))
+    shares = np.array(as_shares("rho", rho, counts.shape[-2]))
+    strength = np.array([as_number("concentrations", number) for number in concentrations])
     kept = (shares > 0) & (shares < 1)
     share = shares[kept]
     stable, candidate = counts[..., kept, STABLE], counts[..., kept, CANDIDATE]

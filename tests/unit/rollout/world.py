@@ -58,7 +58,7 @@ class World:
         self.silent: set[str] = set()
         self.candidate_ready = True
         self.commands: list[Command] = []
-        self.state: RolloutState = new_state("u1", STABLE, self.now)
+        self.state: RolloutState = new_state("u1", self.routes.stable, self.now)
         self.decisions: list[Decision] = []
         self.smoke_fails = False
 
