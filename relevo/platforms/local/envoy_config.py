@@ -105,6 +105,7 @@ def bootstrap(proxy_port: int, admin_port: int, folder: Path) -> Json:
         "admin": {"address": _address(admin_port), "ignore_global_conn_limit": True},
         "dynamic_resources": {"cds_config": _watched(folder, "clusters.json")},
         "static_resources": {"listeners": [_listener(proxy_port, folder)]},
+        "stats_flush_interval": "0.5s",  # histograms are only brought up to date at a flush, every 5 s unless told otherwise
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"suffix": "upstream_rq_time"}, "buckets": [float(edge) for edge in BUCKETS_MS]}
