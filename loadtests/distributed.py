@@ -19,17 +19,17 @@ _SHADOW_MESSAGE = "relevo_shadow"
 
 
 def collect_from_workers(environment: Any, tally: Tally, shadow: Callable[[], ShadowTargets | None]) -> None:
-    """On the master: add up what the workers report, and tell a worker that joins later of the shadow stage."""
+    """On the master: add up what the workers report, and answer a worker that joins and asks for the shadow stage."""
 
     def on_worker_report(data: dict[str, Any], **_: Any) -> None:
         if _KEY in data:
             tally.merge(data[_KEY])
 
-    def on_worker_connect(client_id: str, **_: Any) -> None:
-        environment.runner.send_message(_SHADOW_MESSAGE, _as_message(shadow()), client_id)
+    def on_question(msg: Any, **_: Any) -> None:
+        environment.runner.send_message(_SHADOW_MESSAGE, _as_message(shadow()), msg.node_id)
 
     environment.events.worker_report.add_listener(on_worker_report)
-    environment.events.worker_connect.add_listener(on_worker_connect)
+    environment.runner.register_message(_SHADOW_MESSAGE, on_question)
 
 
 def tell_workers(runner: Any, shadow: ShadowTargets | None) -> None:
@@ -49,6 +49,8 @@ def follow_master(environment: Any, tally: Tally, set_shadow: Callable[[ShadowTa
 
     environment.events.report_to_master.add_listener(on_report)
     environment.runner.register_message(_SHADOW_MESSAGE, on_shadow)
+    # Ask, for what the master sent when this worker connected came before there was a listener.
+    environment.runner.send_message(_SHADOW_MESSAGE)
 
 
 def _as_message(shadow: ShadowTargets | None) -> dict[str, Any]:

@@ -6,13 +6,17 @@ import time
 
 import httpx
 
-__all__ = ["NoAnswerError", "SourceClient"]
+__all__ = ["NoAnswerError", "SourceClient", "TooSlowError"]
 
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
 
 class NoAnswerError(Exception):
     """The source did not give a usable answer; the message says in words why."""
+
+
+class TooSlowError(NoAnswerError):
+    """No answer in time. What was asked may have been heard all the same."""
 
 
 class SourceClient:
@@ -37,17 +41,22 @@ class SourceClient:
         """Return the body of a 200 answer, or raise `NoAnswerError`."""
         return self._send(self._client.build_request("GET", path))
 
-    def post_form(self, path: str, fields: dict[str, str]) -> bytes:
-        """POST form fields; return the body of a 200 answer, or raise `NoAnswerError`."""
-        return self._send(self._client.build_request("POST", path, data=fields))
+    def post_form(self, path: str, fields: dict[str, str], *, patience_seconds: float | None = None) -> bytes:
+        """POST form fields; return the body of a 200 answer, or raise `NoAnswerError`.
+
+        `patience_seconds`: wait for the answer no longer than this, where that is shorter than the time-out.
+        """
+        return self._send(self._client.build_request("POST", path, data=fields), patience_seconds)
 
     def post_json(self, path: str, body: bytes) -> bytes:
         """POST a JSON document; return the body of a 200 answer, or raise `NoAnswerError`."""
         headers = {"content-type": "application/json"}
         return self._send(self._client.build_request("POST", path, content=body, headers=headers))
 
-    def _send(self, request: httpx.Request) -> bytes:
-        deadline = time.monotonic() + self._timeout_seconds
+    def _send(self, request: httpx.Request, patience_seconds: float | None = None) -> bytes:
+        limit_seconds = min(self._timeout_seconds, patience_seconds or self._timeout_seconds)
+        request.extensions["timeout"] = httpx.Timeout(limit_seconds).as_dict()
+        deadline = time.monotonic() + limit_seconds
         try:
             response = self._client.send(request, stream=True)
             try:
@@ -55,7 +64,7 @@ class SourceClient:
             finally:
                 response.close()
         except httpx.TimeoutException:
-            raise NoAnswerError(f"no answer within {self._timeout_seconds:g} s from {self.address}") from None
+            raise TooSlowError(f"no answer within {limit_seconds:g} s from {self.address}") from None
         except httpx.ConnectError as error:
             raise NoAnswerError(self._connect_problem(error)) from None
         except httpx.RemoteProtocolError as error:
@@ -75,7 +84,7 @@ class SourceClient:
             if size > _MAX_ANSWER_BYTES:
                 raise NoAnswerError(f"answer of more than {_MAX_ANSWER_BYTES // 2**20} MiB from {self.address}")
             if time.monotonic() > deadline:
-                raise NoAnswerError(f"no complete answer within {self._timeout_seconds:g} s from {self.address}")
+                raise TooSlowError(f"no complete answer in time from {self.address}")
         return b"".join(chunks)
 
     def _connect_problem(self, error: httpx.ConnectError) -> str:

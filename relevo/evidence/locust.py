@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,7 +16,7 @@ import orjson
 from pydantic import ValidationError
 
 from relevo import errors
-from relevo.evidence.http import NoAnswerError, SourceClient
+from relevo.evidence.http import NoAnswerError, SourceClient, TooSlowError
 from relevo.evidence.source import LoadPlan, ShadowTargets
 from relevo.evidence.wire import GeneratorReport, ShadowCommand
 from relevo.rollout.observation import Counts, Pairs, Reading, Silence
@@ -24,6 +25,7 @@ __all__ = ["LocustSource"]
 
 _AT_WORK: Final = frozenset({"spawning", "running"})
 _REPORT_FRESH_SECONDS: Final = 0.5
+_STOP_PATIENCE_SECONDS: Final = 0.2
 
 
 class LocustSource:
@@ -102,8 +104,7 @@ class LocustSource:
         at_work = report.state in _AT_WORK
         if plan.users == 0:
             if at_work:
-                self._report = None
-                self._client.post_form("/stop", {})
+                self._stop()
             return
         if at_work and report.target_users == plan.users:
             return
@@ -117,6 +118,12 @@ class LocustSource:
             raise NoAnswerError(f"{self._client.address}/swarm answered something else than Locust does") from None
         if not taken:
             raise NoAnswerError(f"Locust at {self._client.address} refused: {message}")
+
+    def _stop(self) -> None:
+        self._report = None
+        # Locust answers only when the last user has finished its request. The order is heard before, and the next tick sees.
+        with suppress(TooSlowError):
+            self._client.post_form("/stop", {}, patience_seconds=_STOP_PATIENCE_SECONDS)
 
     def _set_shadow(self, shadow: ShadowTargets | None) -> None:
         self._report = None

@@ -1,0 +1,96 @@
+"""The extra route on Locust's web server."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import orjson
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from loadtests.answers import Answer
+from loadtests.tally import Tally
+from loadtests.web import add_routes
+from relevo.evidence.source import ShadowTargets
+from relevo.evidence.wire import GeneratorReport
+
+TARGETS = {
+    "label": "u/shadow",
+    "stable_revision": "iris-00001",
+    "stable_url": "http://127.0.0.1:9001",
+    "candidate_revision": "iris-00002",
+    "candidate_url": "http://127.0.0.1:9002",
+}
+
+
+class Page:
+    def __init__(self) -> None:
+        self.runner = SimpleNamespace(state="ready", user_count=0, target_user_count=0)
+        self.tally = Tally()
+        self.shadow: ShadowTargets | None = None
+        app = Flask(__name__)
+        add_routes(app, self.runner, self.tally, lambda: self.shadow, self.set_shadow)
+        self.client: FlaskClient = app.test_client()
+
+    def set_shadow(self, targets: ShadowTargets | None) -> None:
+        self.shadow = targets
+
+    def report(self) -> GeneratorReport:
+        return GeneratorReport.model_validate_json(self.client.get("/relevo").data)
+
+
+@pytest.fixture
+def page() -> Page:
+    return Page()
+
+
+def test_the_report_is_what_the_engine_reads(page: Page) -> None:
+    """What this end writes, the other end's model accepts, with the same numbers, from the first moment on."""
+    assert page.report().counts == ()
+    page.tally.record("u/1", "iris-00001", Answer(predicted="0"), 1.0, "1")
+    page.tally.record_pair("u/shadow", Answer(predicted="0"), Answer(predicted="1"))
+    page.runner.state, page.runner.user_count, page.runner.target_user_count = "spawning", 3, 8
+    report = page.report()
+    assert (report.state, report.users, report.target_users) == ("spawning", 3, 8)
+    assert (report.counts[0].requests, report.counts[0].wrong, sum(report.counts[0].latency)) == (1, 1, 1)
+    assert report.pairs[0].disagreed == 1
+
+
+def test_a_stopped_generator_has_no_target(page: Page) -> None:
+    """Locust remembers the last number of users after it stopped; that is no longer what it strives for."""
+    page.runner.state, page.runner.target_user_count = "stopped", 8
+    assert page.report().target_users == 0
+
+
+def test_shadow_is_set_shown_and_ended(page: Page) -> None:
+    """What was set is what the report shows, until it is ended."""
+    assert page.client.post("/relevo", data=orjson.dumps({"shadow": TARGETS})).status_code == 200
+    assert page.report().shadow == ShadowTargets(**TARGETS)
+    assert page.client.post("/relevo", data=b'{"shadow": null}').status_code == 200
+    assert page.report().shadow is None
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b"", "JSON"),
+        (b"{", "JSON"),
+        (b"[]", "object"),
+        (b"{}", "shadow"),
+        (b'{"shadow": 1}', "shadow"),
+        (b'{"shadow": null, "users": 3}', "users"),
+        (orjson.dumps({"shadow": {**TARGETS, "label": ""}}), "label"),
+        (orjson.dumps({"shadow": {**TARGETS, "label": "a\r\nb"}}), "label"),
+        (orjson.dumps({"shadow": {**TARGETS, "stable_url": "ftp://127.0.0.1"}}), "stable_url"),
+        (orjson.dumps({"shadow": {**TARGETS, "candidate_url": "http://127.0.0.1:9/x?y"}}), "candidate_url"),
+        (orjson.dumps({"shadow": {**TARGETS, "candidate_revision": "iris-00001"}}), "differ"),
+        (orjson.dumps({"shadow": {k: v for k, v in TARGETS.items() if k != "stable_url"}}), "stable_url"),
+    ],
+)
+def test_a_bad_command_is_a_400_that_names_the_field(page: Page, body: bytes, named: str) -> None:
+    """What cannot be a shadow stage is refused with the reason, and the stage stays as it was."""
+    answer = page.client.post("/relevo", data=body)
+    assert answer.status_code == 400
+    assert named in orjson.loads(answer.data)["error"]
+    assert page.report().shadow is None
