@@ -20,12 +20,12 @@ from numpy.typing import ArrayLike
 
 from relevo.statistics.betting import NOT_WORSE, log_label_factors
 from relevo.statistics.counts import Floats, as_counts, as_fractions, as_number, as_shares, flat_events
-from relevo.statistics.mixture import Bets, Prior, check_held_back, log_mean_exp
+from relevo.statistics.mixture import LATE_SHARE, Bets, Prior, check_held_back, log_mean_exp
 
 __all__ = ["SLOWER", "log_e_not_slower", "log_e_slower", "margin_at", "not_slower_bets", "slower_bets"]
 
-SLOWER = Prior.of(np.geomspace(1.1, 40.0, 32), np.ones(32))
-"""Odds ratios psi, above 1."""
+SLOWER = Prior.of(np.geomspace(1.1, 8.0, 14), np.ones(14))
+"""Odds ratios psi, above 1. The grid is chosen with `benchmarks/operating_table.py`."""
 
 
 def log_e_slower(
@@ -35,7 +35,7 @@ def log_e_slower(
     usual_rate: ArrayLike,
     *,
     prior: Prior = SLOWER,
-    held_back: float = 0.0,
+    held_back: float = LATE_SHARE,
 ) -> Floats:
     """Evidence against the candidate: the log e-value against "at every threshold it exceeds at most as often as the stable arm".
 

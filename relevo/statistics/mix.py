@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike
 
 from relevo.statistics.betting import NOT_WORSE, WORSE, not_worse_bets, worse_bets
 from relevo.statistics.counts import Floats, as_counts, as_number, as_shares, flat_events
-from relevo.statistics.mixture import Prior, log_mean_exp
+from relevo.statistics.mixture import LATE_SHARE, Prior, log_mean_exp
 
 __all__ = ["log_e_mix_kept", "log_e_mix_shifted"]
 
 
 def log_e_mix_shifted(
-    predicted: ArrayLike, rho: ArrayLike, tolerance: float = 0.1, *, prior: Prior = WORSE, held_back: float = 0.0
+    predicted: ArrayLike, rho: ArrayLike, tolerance: float = 0.1, *, prior: Prior = WORSE, held_back: float = LATE_SHARE
 ) -> Floats:
     """Evidence against the candidate: the log e-value against "no class's share differs by more than a factor 1 + tolerance".
 

@@ -32,6 +32,8 @@ def log_e_split_differs(
     """
     counts = as_counts("requests", requests)
     shares = np.array(as_shares("rho", rho, counts.shape[-2]))
+    if not concentrations:
+        raise ValueError("concentrations: must not be empty")
     strength = np.array([as_number("concentrations", number) for number in concentrations])
     kept = (shares > 0) & (shares < 1)
     share = shares[kept]
