@@ -10,6 +10,7 @@ import argparse
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace, package: Package, started: float) -> None:
+    # KServe answers by a class that FastAPI has deprecated; FastAPI would say so in the log of every server.
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
     # KServe parses sys.argv when it is imported; it must not take our options for its own.
     sys.argv = sys.argv[:1]
     from relevo.serving.model import PackagedModel

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from kserve.errors import InferenceError, InvalidInput
+from starlette.exceptions import HTTPException
 
 from relevo.serving.model import PackagedModel
 
@@ -24,8 +25,11 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 """Of a request; more is answered 413. The largest request that the model takes is far smaller."""
 
 
-class _TooLarge(Exception):
-    """The body is longer than `MAX_BODY_BYTES`."""
+class _TooLarge(HTTPException):
+    """The body is longer than `MAX_BODY_BYTES`. FastAPI lets an HTTPException pass while it reads a body, and answers with it."""
+
+    def __init__(self) -> None:
+        super().__init__(413, f"body: is larger than {MAX_BODY_BYTES} bytes")
 
 
 def wrap(app: AsgiApp, model: PackagedModel) -> AsgiApp:
@@ -41,8 +45,8 @@ def wrap(app: AsgiApp, model: PackagedModel) -> AsgiApp:
                 await _predict(scope, limited, send, model)
             else:
                 await app(scope, limited, send)
-        except _TooLarge:
-            await _answer(send, 413, {"error": f"body: is larger than {MAX_BODY_BYTES} bytes"}, close=True)
+        except _TooLarge as error:
+            await _answer(send, error.status_code, {"error": error.detail}, close=True)
 
     return front
 

@@ -108,6 +108,7 @@ class PackagedModel(kserve.Model):  # type: ignore[misc]
         return classes
 
     async def _predict_v2(self, request: InferRequest) -> InferResponse:
+        _check_id(request.id)
         wanted = self._wanted_outputs(request)
         rows = rows_from_infer_request(request, self._about)
         classes, probabilities = await self._answer(rows, probabilities=PROBABILITY_OUTPUT in wanted)
@@ -140,8 +141,10 @@ class PackagedModel(kserve.Model):  # type: ignore[misc]
             return names
         asked = (request.parameters or {}).get(PROBABILITY_OUTPUT, False)
         if hasattr(asked, "bool_param"):  # a gRPC parameter, not yet a Python value
-            asked = asked.bool_param
-        return [CLASS_OUTPUT, PROBABILITY_OUTPUT] if asked is True else [CLASS_OUTPUT]
+            asked = asked.bool_param if asked.HasField("bool_param") else None
+        if not isinstance(asked, bool):
+            raise InvalidInput(f"parameters: {PROBABILITY_OUTPUT} must be true or false")
+        return [CLASS_OUTPUT, PROBABILITY_OUTPUT] if asked else [CLASS_OUTPUT]
 
     async def _answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> tuple[NDArray[Any], Any]:
         predictor = self._predictor
@@ -161,6 +164,16 @@ class PackagedModel(kserve.Model):  # type: ignore[misc]
         for predicted in classes.tolist():
             self._counters[predicted].inc()
         return classes, scores
+
+
+def _check_id(request_id: Any) -> None:
+    """The answer repeats the id, so it must be text that can be sent."""
+    if request_id is None:
+        return
+    try:
+        request_id.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise InvalidInput("id: must be a string of valid Unicode") from None
 
 
 def _json_object(payload: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from grpc import StatusCode, aio  # type: ignore[import-untyped]
 from grpc_interceptor import AsyncExceptionToStatusInterceptor
+from kserve.constants.constants import PredictorProtocol
 from kserve.errors import (
     InferenceError,
     InvalidInput,
@@ -35,7 +36,9 @@ from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
+from starlette.exceptions import HTTPException
 
+from relevo.serving.binary import check_binary_request
 from relevo.serving.front import wrap
 from relevo.serving.model import PackagedModel
 
@@ -56,6 +59,11 @@ class RevisionDataPlane(DataPlane):  # type: ignore[misc]
         self._model = model
         self.draining = False
 
+    @property
+    def revision(self) -> str:
+        """The revision that this server is."""
+        return self._model.revision
+
     async def ready(self) -> bool:
         """Whether new requests are welcome."""
         return self._model.ready and not self.draining
@@ -66,10 +74,14 @@ class RevisionDataPlane(DataPlane):  # type: ignore[misc]
         platform = {"onnx": "onnx_onnxv1", "sklearn": "sklearn"}[self._model.package.metadata.runtime]
         return {**about, "versions": [self._model.revision], "platform": platform}
 
-    def decode(self, *arguments: Any, **named: Any) -> Any:
+    def decode(
+        self, body: Any, headers: dict[str, str], protocol_version: str = "v1", model_name: str | None = None
+    ) -> Any:
         """KServe's decoding; any failure of it is the request's fault."""
+        if isinstance(body, bytes) and protocol_version == PredictorProtocol.REST_V2.value:
+            check_binary_request(body, headers)
         try:
-            return super().decode(*arguments, **named)
+            return super().decode(body, headers, protocol_version, model_name)
         except InvalidInput:
             raise
         except (
@@ -151,18 +163,29 @@ class RevisionRestServer(RESTServer):  # type: ignore[misc]
             app.add_exception_handler(kind, _error_handler(status))
         app.add_exception_handler(NotImplementedError, _not_offered)
         app.add_exception_handler(RequestValidationError, _validation_error)
+        app.add_exception_handler(HTTPException, _http_error)
         app.add_exception_handler(Exception, _internal_error)
+
+
+def _error(status: int, reason: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    # A reason may quote what was sent, and JSON can spell lone surrogates, which UTF-8 cannot.
+    return JSONResponse({"error": reason.encode("utf-8", "replace").decode()}, status, headers)
+
+
+async def _http_error(_: Request, error: Any) -> JSONResponse:
+    """FastAPI's own errors (no such path, wrong method, a body that cannot be parsed) in the shape of all others."""
+    return _error(error.status_code, str(error.detail), error.headers)
 
 
 def _error_handler(status: int) -> Any:
     async def handle(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, status)
+        return _error(status, str(error))
 
     return handle
 
 
 async def _not_offered(_: Request, __: Exception) -> JSONResponse:
-    return JSONResponse({"error": _NOT_OFFERED}, 404)
+    return _error(404, _NOT_OFFERED)
 
 
 async def _validation_error(_: Request, error: Any) -> JSONResponse:
@@ -173,18 +196,20 @@ async def _validation_error(_: Request, error: Any) -> JSONResponse:
         place = [str(part) for part in item["loc"] if part not in ("body", "InferenceRequest")]
         if place[:1] != ["bytes"]:
             reasons.append(f"{'.'.join(place) or 'body'}: {item['msg']}")
-    return JSONResponse({"error": "; ".join(reasons[:3]) or "body: is not an inference request"}, 400)
+    return _error(400, "; ".join(reasons[:3]) or "body: is not an inference request")
 
 
 async def _internal_error(request: Request, error: Exception) -> JSONResponse:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return JSONResponse({"error": f"internal error: {type(error).__name__}"}, 500)
+    return _error(500, f"internal error: {type(error).__name__}")
 
 
 class _Servicer(InferenceServicer):  # type: ignore[misc]
     """KServe's gRPC service; decoding errors are the request's fault here too."""
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 (the protocol's name)
+        if request.model_version not in ("", self._data_plane.revision):
+            raise ModelNotFound(f"{request.model_name}, version {request.model_version},")
         try:
             return await super().ModelInfer(request, context)
         except (IndexError, KeyError, TypeError, OverflowError) as error:
@@ -227,12 +252,10 @@ class RevisionGrpcServer(GRPCServer):  # type: ignore[misc]
         data_plane: RevisionDataPlane,
         repository: FixedRepository,
         *,
-        revision: str,
         grace_seconds: int,
     ) -> None:
         super().__init__(0, data_plane, repository, kwargs={}, grace_period=grace_seconds)
         self._address = address
-        self._revision = revision
 
     async def start(self, max_workers: int = 1) -> None:
         """Bind and begin to serve.

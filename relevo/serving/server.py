@@ -95,7 +95,6 @@ class RevisionServer(ModelServer):  # type: ignore[misc]
             f"{host}:{self._listen.grpc_port}",
             self.dataplane,
             FixedRepository(self.registered_models),
-            revision=self._model.revision,
             grace_seconds=self._listen.grace_seconds,
         )
         try:

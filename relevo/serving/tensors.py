@@ -153,13 +153,13 @@ def _checked(rows: Rows, field: str, features: tuple[str, ...]) -> Rows:
     if fine.all():
         return rows
     row, column = (int(index) for index in np.argwhere(~fine)[0])
-    value = rows[row, column]
+    value = float(rows[row, column])
     why = (
         "is not finite"
         if not np.isfinite(value)
         else f"is beyond {LARGEST_MAGNITUDE:g}, what the model can compute with"
     )
-    raise InvalidInput(f"{field}: row {row}, feature {features[column]!r}: {value!r} {why}".replace("np.float64", ""))
+    raise InvalidInput(f"{field}: row {row}, feature {features[column]!r}: {value!r} {why}")
 
 
 def _kind(value: Any) -> str:
