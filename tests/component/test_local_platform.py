@@ -25,7 +25,14 @@ def platform(tmp_path):
 def test_the_first_deployment_serves_every_way_in(platform):
     """A model is reached by its path in V1 and V2, by its host name, and by any other path; nothing is labelled before a rollout."""
     url = platform.proxy_url
-    for path in (INFER, "/v1/models/iris:predict", "/v2/models/iris", "/v1/models/iris", "/predict", "/v2/health/ready"):
+    for path in (
+        INFER,
+        "/v1/models/iris:predict",
+        "/v2/models/iris",
+        "/v1/models/iris",
+        "/predict",
+        "/v2/health/ready",
+    ):
         answer = httpx.get(url + path)
         assert answer.status_code == 200, path
         assert answer.headers["x-relevo-assigned"] == "iris-predictor-00001"

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import psutil
 import pytest
-from stub_platform import STUB, make, manifest, processes, running, until
+from stub_platform import STUB, make, manifest, processes, running, until, with_candidate
 
 from relevo import errors
-from relevo.platforms.local import supervisor
+from relevo.platforms.local import deployment, files, supervisor
 from relevo.platforms.local.platform import LocalPlatform
 from relevo.platforms.local.ports import free_ports
 from relevo.platforms.local.program import Layout, Program
+from relevo.rollout.platform import Split
 
 pytestmark = pytest.mark.component
 
@@ -103,7 +106,7 @@ def test_a_package_that_does_not_resolve_stops_up_before_anything_starts(home):
     def resolve(uri, _home):
         raise errors.BadInput(f"{uri}: no such package")
 
-    with pytest.raises(errors.BadInput, match="oci://dev.local/iris:1: no such package"):
+    with pytest.raises(errors.BadInput, match=r"oci://dev\.local/iris:1: no such package"):
         LocalPlatform(home, resolve=resolve, server_command=STUB).up(manifest(), proxy_port=free_ports(1)[0])
     assert not Layout.of(home).deployment.exists()
 
@@ -143,16 +146,49 @@ def test_an_idle_supervisor_costs_next_to_nothing_and_reacts_quickly(home):
         assert share < 0.015
 
 
-def test_a_read_only_state_folder_is_named_and_nothing_is_half_written(home):
-    """Where the deployment file cannot be written the error names it, and the split stays as it was."""
+def test_a_full_disk_is_named_and_changes_nothing(home, monkeypatch):
+    """Where a file cannot be written the error names it, nothing is half written, and the split stays until there is room again."""
+    with running(home) as platform:
+        with_candidate(platform)
+        platform.set_weight("iris", Split(10, "u/1"))
+        layout = Layout.of(home)
+        before = sorted(layout.root.rglob("*.json"))
+
+        def full(_descriptor):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files.os, "fsync", full)
+            with pytest.raises(errors.Transient, match=r"deployment\.json: cannot write: No space left"):
+                platform.set_weight("iris", Split(50, "u/2"))
+        assert (platform.observe("iris").weight_percent, platform.observe("iris").label) == (10, "u/1")
+        assert sorted(layout.root.rglob("*.json")) == before
+        assert not [one for one in layout.root.iterdir() if one.name.startswith(".")]
+        platform.set_weight("iris", Split(50, "u/2"))
+
+
+def test_a_damaged_state_file_is_named_and_down_still_works(home):
+    """Broken JSON in the deployment file: the message says so and what mends it, and `down` leaves no process."""
     with running(home) as platform:
         layout = Layout.of(home)
-        before = layout.deployment.read_text()
-        layout.deployment.unlink()
-        layout.deployment.mkdir()  # no rename can replace a folder: this fails for root too
-        layout.deployment.rmdir()
         layout.deployment.write_text("{")
-        with pytest.raises(errors.Permanent, match=r"deployment\.json: is not JSON"):
+        with pytest.raises(errors.Permanent, match=r"deployment\.json: is not JSON") as told:
             platform.observe("iris")
-        layout.deployment.write_text(before)
-        assert platform.observe("iris").weight_percent == 0
+        assert "relevo down" in told.value.next_step
+        layout.status.write_text("nonsense")
+        platform.down()
+        assert processes(home) == {}
+
+
+def test_two_processes_may_change_the_split_at_the_same_time(home):
+    """Changes are made one after the other: none is lost half-way, and what Envoy does is one of those that were asked for."""
+    with running(home) as platform:
+        with_candidate(platform)
+        others = [make(home) for _ in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            asked = [Split(weight, f"u/{weight}") for weight in range(1, 41)]
+            list(pool.map(lambda pair: pair[0].set_weight("iris", pair[1]), zip(others * 10, asked, strict=True)))
+        seen = platform.observe("iris")
+        assert Split(seen.weight_percent, seen.label) in asked
+        service = deployment.load(Layout.of(home)).find("iris")
+        assert (service.weight_percent, service.label) == (seen.weight_percent, seen.label)

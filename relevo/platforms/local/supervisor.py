@@ -77,7 +77,11 @@ class Supervisor:
     def _adopt(self) -> None:
         """Take over what an earlier supervisor left running; end what nobody wants any more."""
         wanted = self._load_wanted()
-        before = read_status(self._layout)
+        try:
+            before = read_status(self._layout)
+        except errors.Permanent as error:  # only the restart counts are lost
+            _say(str(error))
+            before = {}
         for name, found in process.find_marked(self._layout).items():
             program = wanted.get(name)
             if program is None or not process.same_program(found[0], program):
@@ -208,11 +212,17 @@ def stop_all(layout: Layout, *, patience_seconds: float = 40.0) -> None:
             with contextlib.suppress(OSError, ValueError):
                 os.kill(int(layout.supervisor_lock.read_text()), signal.SIGKILL)
     left = process.find_marked(layout)
-    wanted = {name: files.read_json(layout.program(name)) for name in left}
-    orders = {name: int(value["stop_order"]) if value else 10 for name, value in wanted.items()}
+    orders = {name: _stop_order(layout, name) for name in left}
     for order in sorted(set(orders.values())):
         group: list[psutil.Process] = [one for name in left if orders[name] == order for one in left[name]]
         process.end_all(group, grace_seconds=10.0)
+
+
+def _stop_order(layout: Layout, name: str) -> int:
+    try:
+        return Program.from_json(files.read_json(layout.program(name))).stop_order
+    except (errors.RelevoError, KeyError, TypeError, ValueError):  # unwanted or damaged: it is stopped all the same
+        return 10
 
 
 def _say(text: str) -> None:
