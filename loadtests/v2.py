@@ -146,6 +146,9 @@ def set_up(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
         distributed.follow_master(environment, ModelUser.tally, set_shadow)
     if web_ui is not None:
         add_routes(web_ui.app, runner, ModelUser.tally, lambda: ModelUser.shadow, set_shadow)
+    # The event loop still has the time at which it last ran, before the imports and the rows: timers set next, --run-time above all,
+    # would end too early by as much.
+    gevent.get_hub().loop.update_now()
 
 
 def _prepare_users(options: Any) -> None:

@@ -76,7 +76,7 @@ def free_port() -> str:
 
 
 def test_it_runs_headless_from_any_folder(server: ThreadingHTTPServer, rows: Path, tmp_path: Path) -> None:
-    """Without relevo around it, `locust -f loadtests/v2.py` sends its rows, ends in time, and exits with 0 if all went well."""
+    """Without relevo around it, `locust -f loadtests/v2.py` sends its rows for as long as asked, and exits with 0 if all went well."""
     host = f"http://127.0.0.1:{server.server_port}"
     options = (
         "--host",
