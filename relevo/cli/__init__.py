@@ -1,0 +1,1 @@
+"""The command line. `main` is the entry; `models`, `platform`, `rollouts` and `show` hold its commands, `wiring` joins the parts."""

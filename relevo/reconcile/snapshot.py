@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from relevo.rollout.assessment import CLIENT, Assessment, exposed_requests
 from relevo.rollout.decision import Decision, desired
 from relevo.rollout.observation import Arm, Counts, Observation, Reading
@@ -86,6 +88,11 @@ class Snapshot:
     def as_json(self) -> dict[str, Any]:
         """All of it, as JSON holds it: times in ISO 8601, no infinities."""
         return {k: _plain(v) for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Snapshot:
+        """The inverse of `as_json`."""
+        return _ADAPTER.validate_python(value)
 
 
 def take_snapshot(spec: RolloutSpec, decision: Decision, seen: Observation, now: datetime) -> Snapshot:
@@ -217,6 +224,9 @@ def _next_step(spec: RolloutSpec, state: RolloutState, assessment: Assessment | 
 
 def _e(log_e: float | None) -> float | None:
     return None if log_e is None or math.isnan(log_e) else math.exp(min(log_e, 700.0))
+
+
+_ADAPTER = TypeAdapter(Snapshot)
 
 
 def _plain(value: Any) -> Any:

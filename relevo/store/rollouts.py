@@ -203,6 +203,14 @@ class RolloutStore:
             rows = connection.execute("SELECT sample FROM samples WHERE uid = ? ORDER BY id", (uid,)).fetchall()
         return [json.loads(r["sample"]) for r in rows]
 
+    def last_sample(self, uid: str) -> dict[str, Any] | None:
+        """What the last tick saw; None before the first."""
+        with self._database.transaction(write=False) as connection:
+            row = connection.execute(
+                "SELECT sample FROM samples WHERE uid = ? ORDER BY id DESC LIMIT 1", (uid,)
+            ).fetchone()
+        return json.loads(row["sample"]) if row else None
+
 
 def _dump_rollout(rollout: Rollout) -> str:
     return rollout.model_dump_json(by_alias=True)

@@ -1,0 +1,72 @@
+# Short verbs; each is one call of one tool. `make help` lists them.
+MODEL    ?= iris
+VERSION  ?= 2
+SCENARIO ?= healthy
+SHADOW   ?= on
+PLATFORM ?= local
+N        ?= 20
+
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+RELEVO := $(VENV)/bin/relevo
+UV     := 0.13.8
+READY  := $(VENV)/.ready
+
+.PHONY: help demo demo-soak test lint format model deploy-canary promote rollback status loadtest report bench docs clean
+.DEFAULT_GOAL := help
+
+help:  ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock pyproject.toml
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check uv==$(UV)
+	$(VENV)/bin/uv pip sync --quiet --require-hashes --python $(PYTHON) requirements.lock
+	$(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --python $(PYTHON) --editable .
+	@touch $@
+
+demo: $(READY)  ## Train two versions, roll the second out by canary, print the verdict (SCENARIO=errors|slow|wrong|flaky-monitor, SHADOW=off)
+	$(PYTHON) -m scripts.demo $(SCENARIO) --model $(MODEL) --shadow $(SHADOW)
+
+demo-soak: $(READY)  ## Every scenario N times, and a table of the verdicts
+	$(PYTHON) -m scripts.soak --runs $(N)
+
+test: $(READY)  ## Run lint, types, layers and all tests that need no cluster
+	$(PYTHON) -m scripts.check
+
+lint: $(READY)  ## Run ruff, mypy and import-linter
+	$(PYTHON) -m scripts.check --lint-only
+
+format: $(READY)  ## Format the code
+	$(VENV)/bin/ruff format .
+
+model: $(READY)  ## Train VERSION of MODEL into the local package store
+	$(RELEVO) train $(MODEL) --version $(VERSION)
+
+deploy-canary: $(READY)  ## Roll VERSION of MODEL out by canary on PLATFORM
+	$(RELEVO) deploy-canary $(MODEL) --version $(VERSION) --platform $(PLATFORM)
+
+promote: $(READY)  ## Go on to the next step of MODEL's rollout now
+	$(RELEVO) promote $(MODEL)
+
+rollback: $(READY)  ## Give all traffic back to the stable revision of MODEL
+	$(RELEVO) rollback $(MODEL)
+
+status: $(READY)  ## Show where MODEL's rollout is
+	$(RELEVO) status $(MODEL)
+
+loadtest: $(READY)  ## Send load to MODEL with Locust's dashboard open
+	$(RELEVO) loadtest $(MODEL)
+
+report: $(READY)  ## Write the report of MODEL's last rollout
+	$(RELEVO) report $(MODEL)
+
+bench: $(READY)  ## Run the benchmarks and print their tables
+	$(PYTHON) -m benchmarks
+
+docs: $(READY)  ## Generate the reference pages
+	$(PYTHON) -m scripts.reference
+
+clean:  ## End what runs and remove what was made here
+	-test -x $(RELEVO) && $(RELEVO) down
+	rm -rf $(VENV) .relevo .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist

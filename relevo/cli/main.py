@@ -1,0 +1,102 @@
+"""The entry of the command line, and what becomes of errors: one message, the next step, an exit code; never a traceback for a mistake."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from typing import Annotated
+
+import typer
+
+import relevo
+from relevo.cli import loadtest, models, platform, rollouts, show
+from relevo.cli.exit_codes import ExitCode
+from relevo.cli.output import err
+from relevo.errors import BadInput, Conflict, RelevoError
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="relevo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Bring a new version of a scikit-learn model to all its users, on a decision that can be trusted, and back when it is worse.",
+    epilog="Exit codes: 0 done or promoted, 1 failure, 2 bad input, 10 rolled back, 11 inconclusive, 12 held as unmeasurable, "
+    "70 internal error, 130 interrupted.",
+)
+app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(models.train)
+app.add_typer(models.package_app, name="package")
+app.command("up")(platform.up)
+app.command("down")(platform.down)
+app.command("deploy-canary")(rollouts.deploy_canary)
+app.command("status")(show.status)
+app.command("promote")(rollouts.promote)
+app.command("rollback")(rollouts.rollback)
+app.command("pause")(rollouts.pause)
+app.command("resume")(rollouts.resume)
+app.command("retry")(rollouts.retry)
+app.command("undo")(rollouts.undo)
+app.command("loadtest")(loadtest.loadtest)
+app.command("history")(show.history)
+app.command("report")(show.report)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(relevo.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def run() -> None:
+    """Run the command line and end the process with the documented exit code."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        app(standalone_mode=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except RelevoError as error:
+        err.print(f"[bold red]error:[/] {_escaped(error.message)}", soft_wrap=True)
+        if error.next_step:
+            err.print(f"       {_escaped(error.next_step)}", soft_wrap=True)
+        return ExitCode.BAD_INPUT if isinstance(error, BadInput | Conflict) else ExitCode.FAILURE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing more can be printed, and nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception:
+        return _internal_error()
+    return ExitCode.OK
+
+
+def _internal_error() -> int:
+    """Keep the traceback in a file: it is for whoever mends relevo."""
+    with tempfile.NamedTemporaryFile("w", prefix="relevo-error-", suffix=".txt", delete=False) as file:
+        traceback.print_exc(file=file)
+    err.print(f"[bold red]internal error:[/] {_escaped(str(sys.exc_info()[1]))}", soft_wrap=True)
+    err.print(f"       This is a fault of relevo's own. Details: {file.name}", soft_wrap=True)
+    return ExitCode.INTERNAL
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+if __name__ == "__main__":
+    run()

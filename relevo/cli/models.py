@@ -1,0 +1,64 @@
+"""`relevo train` and `relevo package`: where model packages come from and what is in them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relevo.cli.output import Output, OutputOption, emit, out
+from relevo.errors import BadInput
+from relevo.packaging import list_packages, load_package
+from relevo.packaging.store import home_folder
+
+__all__ = ["package_app", "train"]
+
+package_app = typer.Typer(no_args_is_help=True, help="Look into model packages.")
+
+
+def train(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="Name of the model, passed on to the training script.")],
+    version: Annotated[str, typer.Option(help="Version of the package, passed on to the training script.")],
+    script: Annotated[Path, typer.Option(help="The training script: any program that writes a package.")] = Path(
+        "model/train.py"
+    ),
+) -> None:
+    """Run a training script, which writes a model package into the local store. Options after `--` go to the script."""
+    if not script.is_file():
+        raise BadInput(f"training script {script}: there is no such file", next_step="Name yours with --script.")
+    # The script may import its neighbours from the project's root, as `python -m` would let it.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")])),
+    }
+    command = [sys.executable, str(script), model, "--version", version, *context.args]
+    raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
+
+
+@package_app.command("verify")
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder of a model package.")], output: OutputOption = Output.TABLE
+) -> None:
+    """Compare every file with its digest, and say what the package is."""
+    package = load_package(folder)
+    if output is not Output.TABLE:
+        emit(
+            {"folder": str(folder), "digests": package.digests, "metadata": package.metadata.model_dump(mode="json")},
+            output,
+        )
+        return
+    meta = package.metadata
+    out.print(f"{folder}: {meta.name}:{meta.version}, {len(package.digests)} files, every digest is right.")
+    out.print(f"Served by {meta.runtime}: {meta.runtime_reason}", soft_wrap=True)
+
+
+@package_app.command("list")
+def list_() -> None:
+    """List the packages of the local store."""
+    for ref in list_packages(home_folder()):
+        out.print(f"{ref.name}:{ref.version}  {ref.folder}", soft_wrap=True)

@@ -1,0 +1,33 @@
+"""A real fault of the monitor: Locust is killed with SIGKILL, and again whenever the supervisor has brought it back, for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+from relevo.cli.wiring import LOCUST, Local
+from relevo.rollout.state import Phase
+
+__all__ = ["kill_monitor"]
+
+OUTAGE_SECONDS = 10.0
+AT_STEP = 2
+POLL_SECONDS = 0.2
+
+
+def kill_monitor(target: str, ended: threading.Event) -> None:
+    """Wait until the rollout has reached a step in the middle of its ramp, then keep Locust dead for OUTAGE_SECONDS."""
+    local = Local.open()
+    while not ended.wait(POLL_SECONDS):
+        record = local.store.latest(target)
+        if record is not None and record.state.phase is Phase.SHIFTING and record.state.step >= AT_STEP:
+            break
+    until = time.monotonic() + OUTAGE_SECONDS
+    while time.monotonic() < until and not ended.wait(POLL_SECONDS):
+        status = local.platform.program_status(LOCUST)
+        if status is not None and status.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(status.pid, signal.SIGKILL)
