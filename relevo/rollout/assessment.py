@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,9 +27,9 @@ __all__ = [
     "Assessment",
     "CheckResult",
     "assess",
-    "choose_thresholds",
     "exposed_requests",
     "has_baseline",
+    "with_baseline",
     "with_traffic",
 ]
 
@@ -95,14 +95,15 @@ def assess(spec: RolloutSpec, steps: tuple[Step, ...], state: RolloutState) -> A
     if not steps:
         return Assessment((), 0.0, limit_against, limit_for)
     tables = {name: table_of(state, name, ledger, steps) for name, ledger in state.ledger.sources.items()}
+    tables = {name: table for name, table in tables.items() if name in spec.counting_sources}
     evidence: dict[str, tuple[bool, list[float], float | None]] = {}
     if spec.checks.errors is not None:
         evidence["errors"] = _errors(spec.checks.errors, tables)
     if spec.checks.latency is not None:
         evidence["latency"] = _latency(spec.checks.latency, state, tables)
-    if spec.checks.predictions is not None and CLIENT in spec.sources:
+    if spec.checks.predictions is not None and spec.has_client:
         evidence["predictions"] = _predictions(spec.checks.predictions, spec, state, tables)
-    if spec.checks.accuracy is not None and CLIENT in spec.sources:
+    if spec.checks.accuracy is not None and spec.has_client:
         evidence["accuracy"] = _accuracy(spec.checks.accuracy, tables)
     against = {name: float(combine.weighted_mean(logs)) for name, (_, logs, _) in evidence.items() if logs}
     weights = {name: getattr(spec.decision.weights, name) for name in against}
@@ -168,7 +169,7 @@ def _latency(
         thresholds = state.thresholds.get(name, ())
         if not thresholds:
             continue
-        rates = usual_rates(state.ledger.sources[name], thresholds)
+        rates = np.array(state.usual_rates.get(name, ()))
         over, total = table.exceedances(thresholds, check.tolerance)
         against.append(float(exceedance.log_e_slower(over, total, table.rho, rates)))
         gated = rates >= LEAST_GATED_RATE if (rates >= LEAST_GATED_RATE).any() else np.ones(len(rates), dtype=bool)
@@ -183,10 +184,10 @@ def _predictions(
     check: PredictionsCheck, spec: RolloutSpec, state: RolloutState, tables: dict[str, Table]
 ) -> tuple[bool, list[float], float | None]:
     table = tables.get(CLIENT)
-    gated = check.gate and spec.shadow.enabled
+    gated = check.gate and spec.has_shadow_stage
     if table is None:
         return gated, [], None
-    known = sorted(state.ledger.total(CLIENT, Arm.STABLE, ["0"]).predictions)
+    known = state.classes
     streams = [table.count(lambda c, k=k: c.predictions.get(k, 0)) for k in known]  # type: ignore[misc]
     streams.append(table.count(lambda c: sum(n for k, n in c.predictions.items() if k not in known)))
     counts = np.stack(streams)
@@ -194,7 +195,7 @@ def _predictions(
     rose = betting.log_e_worse(counts, table.rho, 1 + check.tolerance)
     fell = betting.log_e_worse(counts[..., ::-1], 1 - table.rho, 1 + check.tolerance)
     mix = float(combine.weighted_mean(np.concatenate([rose, fell])))
-    if not spec.shadow.enabled:
+    if not spec.has_shadow_stage:
         return gated, [mix], None
     pairs, limit = state.ledger.pairs(), spec.shadow.max_disagreement
     disagreement = float(bounded.log_e_rate_above(pairs.disagreed, pairs.compared, limit))
@@ -209,17 +210,19 @@ def _split(tables: dict[str, Table]) -> float:
     return float(combine.weighted_mean(logs)) if logs else 0.0
 
 
-def choose_thresholds(spec: RolloutSpec, state: RolloutState) -> dict[str, tuple[int, ...]]:
-    """Per source, the latency thresholds, from the stable revision's traffic before the candidate had any."""
+def with_baseline(spec: RolloutSpec, state: RolloutState) -> RolloutState:
+    """Fix what the bets need to know of the stable revision, from its traffic before the candidate had any: thresholds, rates, classes."""
+    sources = state.ledger.sources
     check = spec.checks.latency
-    if check is None:
-        return {}
-    return {name: latency_thresholds(ledger, check) for name, ledger in state.ledger.sources.items()}
+    thresholds = {name: latency_thresholds(ledger, check) for name, ledger in sources.items()} if check else {}
+    rates = {name: usual_rates(sources[name], chosen) for name, chosen in thresholds.items()}
+    classes = tuple(sorted(state.ledger.total(CLIENT, Arm.STABLE, ["0"]).predictions))
+    return replace(state, thresholds=thresholds, usual_rates=rates, classes=classes)
 
 
 def has_baseline(spec: RolloutSpec, state: RolloutState) -> bool:
-    """Whether every source has seen enough of the stable revision alone."""
-    sources = [state.ledger.sources.get(name, SourceLedger()) for name in spec.sources]
+    """Whether every source that can has seen enough of the stable revision alone."""
+    sources = [state.ledger.sources.get(name, SourceLedger()) for name in spec.baseline_sources]
     return all(s.table.get(cell(0, Arm.STABLE), Counts()).requests >= spec.baseline.requests for s in sources)
 
 

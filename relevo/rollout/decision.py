@@ -16,7 +16,7 @@ from relevo.rollout.observation import Arm
 from relevo.rollout.platform import Split
 from relevo.rollout.ramp import expand
 from relevo.rollout.spec import RolloutSpec
-from relevo.rollout.state import HoldReason, Phase, RolloutState
+from relevo.rollout.state import Phase, RolloutState
 
 __all__ = ["Decision", "Desired", "Transition", "desired"]
 
@@ -69,12 +69,12 @@ def desired(spec: RolloutSpec, state: RolloutState) -> Desired:
         case Phase.PREPARING:
             return Desired(prepare=True, split=at_zero, users=spec.load.users_from if steps else 0)
         case Phase.SHADOWING:
-            shadow = route_label(state.uid, SHADOW)
+            shadow = route_label(state.uid, SHADOW) if state.unready_since is None else None
             return Desired(prepare=True, split=at_zero, users=spec.load.users_from, shadow_label=shadow)
         case Phase.SHIFTING:
             step = steps[state.step - 1]
             split = Split(step.weight_percent, route_label(state.uid, state.step))
-            if state.hold is not None and state.hold.reason is HoldReason.CANDIDATE_NOT_READY:
+            if state.unready_since is not None:  # whatever else it is held for, paused say
                 split = at_zero
             return Desired(prepare=True, split=split, users=step.users)
         case Phase.PROMOTING:

@@ -10,6 +10,7 @@ and the new one is added to it.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -75,9 +76,13 @@ class Ledger:
 
     def absorb(self, readings: Iterable[Reading], routes: Routes, arms: Mapping[str, Arm]) -> Ledger:
         """Take in new readings. `arms` says which revision is which arm; counts of other revisions are not ours."""
-        sources = dict(self.sources)
+        # A source that says nothing now cannot be read across a change of route, not even when the route has come back by then.
+        sources = {
+            name: replace(known, last_label="") if known.last_label != routes.label else known
+            for name, known in self.sources.items()
+        }
         for reading in readings:
-            before = sources.get(reading.source, SourceLedger())
+            before = self.sources.get(reading.source, SourceLedger())
             if reading.steps or before.open:
                 sources[reading.source] = _absorb_labelled(before, reading, self.uid, arms)
             else:
@@ -108,7 +113,10 @@ def _absorb_labelled(before: SourceLedger, reading: Reading, uid: str, arms: Map
         if label.startswith(prefix) and (arm := arms.get(revision)):
             current[cell(label.removeprefix(prefix), arm)] = counts
     pairs = sum((p for label, p in reading.pairs.items() if label.startswith(prefix)), Pairs())
-    after = replace(before, epoch=reading.epoch, edges_ms=reading.edges_ms, open=current, pairs_open=pairs)
+    edges_ms = before.edges_ms or reading.edges_ms
+    if reading.edges_ms != edges_ms:
+        current = {key: replace(counts, latency=()) for key, counts in current.items()}
+    after = replace(before, epoch=reading.epoch, edges_ms=edges_ms, open=current, pairs_open=pairs)
     if before.epoch in ("", reading.epoch) and not _fell(before.open, current):
         return after
     return replace(after, closed=_add(before.closed, before.open), pairs_closed=before.pairs)
@@ -117,16 +125,20 @@ def _absorb_labelled(before: SourceLedger, reading: Reading, uid: str, arms: Map
 def _absorb_unlabelled(
     before: SourceLedger, reading: Reading, label: str, uid: str, arms: Mapping[str, Arm]
 ) -> SourceLedger:
-    after = replace(before, epoch=reading.epoch, edges_ms=reading.edges_ms, last=reading.revisions, last_label=label)
+    edges_ms, revisions = before.edges_ms or reading.edges_ms, reading.revisions
+    if reading.edges_ms != edges_ms:
+        # Buckets that cannot be compared: the histogram stands still, so that no difference is made of it.
+        revisions = {r: replace(c, latency=before.last.get(r, Counts()).latency) for r, c in revisions.items()}
+    after = replace(before, epoch=reading.epoch, edges_ms=edges_ms, last=revisions, last_label=label)
     prefix = route_label(uid, "")
     if before.epoch != reading.epoch or label != before.last_label or not label.startswith(prefix):
         return after
-    if _fell(before.last, reading.revisions):
+    if any(_shrank(counts, revisions.get(revision, Counts())) for revision, counts in before.last.items()):
         return after
     step = label.removeprefix(prefix)
     added = {
         cell(step, arm): counts - before.last.get(revision, Counts())
-        for revision, counts in reading.revisions.items()
+        for revision, counts in revisions.items()
         if (arm := arms.get(revision))
     }
     return replace(after, closed=_add(before.closed, added))
@@ -134,6 +146,18 @@ def _absorb_unlabelled(
 
 def _fell(before: Mapping[K, Counts], after: Mapping[K, Counts]) -> bool:
     return any(counts.requests > after.get(key, Counts()).requests for key, counts in before.items())
+
+
+def _shrank(before: Counts, after: Counts) -> bool:
+    """Whether any of the numbers fell, so that no difference can be made."""
+    return (
+        before.requests > after.requests
+        or before.errors > after.errors
+        or before.labelled > after.labelled
+        or before.wrong > after.wrong
+        or any(map(operator.gt, before.latency, after.latency))
+        or any(n > after.predictions.get(name, 0) for name, n in before.predictions.items())
+    )
 
 
 def _add(left: Mapping[Key, Counts], right: Mapping[Key, Counts]) -> dict[Key, Counts]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from relevo.rollout.assessment import Assessment
 from relevo.rollout.decision import Transition
 from relevo.rollout.messages import facts_of
-from relevo.rollout.observation import Observation, RevisionStatus
+from relevo.rollout.observation import Observation, RevisionStatus, Silence
 from relevo.rollout.ramp import Step
 from relevo.rollout.spec import RolloutSpec
 from relevo.rollout.state import Cause, Hold, HoldReason, Phase, RolloutState, Verdict
@@ -43,13 +43,23 @@ class Look:
         return self.candidate is not None and self.candidate.ready
 
     @property
+    def unready_seconds(self) -> float:
+        """Seconds since when the candidate cannot take requests; 0 while it can."""
+        return (self.now - self.state.unready_since).total_seconds() if self.state.unready_since else 0.0
+
+    @property
+    def silences(self) -> tuple[Silence, ...]:
+        """The sources that did not answer this time."""
+        return tuple(e for e in self.seen.evidence if isinstance(e, Silence))
+
+    @property
     def held_seconds(self) -> float:
         """Seconds of the present hold."""
         return (self.now - self.state.hold.since).total_seconds() if self.state.hold else 0.0
 
     @property
     def active_seconds(self) -> float:
-        """Seconds since the start in which the rollout was not held."""
+        """Seconds since the start in which the rollout was looked at and not held."""
         return (self.now - self.state.started_at).total_seconds() - self.state.held_seconds - self.held_seconds
 
     def to_phase(self, phase: Phase, rule: str, message: str, *, who: str = ENGINE, step: int = 0) -> Outcome:

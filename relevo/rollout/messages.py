@@ -41,10 +41,10 @@ class Effect:
 
     @property
     def sentence(self) -> str:
-        """As in "31 times as often (95 % interval 15 to 64)"."""
+        """As in "31 times as often (95 % interval 15 to 64)", or "only the candidate (95 % interval 1.3 to infinity)"."""
         if math.isnan(self.ratio):
             return "no such event on either side"
-        times = "as often as never" if math.isinf(self.ratio) else f"{_short(self.ratio)} times as often"
+        times = f"{_short(self.ratio)} times as often" if math.isfinite(self.ratio) else "only the candidate"
         return f"{times} (95 % interval {_short(self.low)} to {_short(self.high)})"
 
 

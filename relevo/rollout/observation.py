@@ -47,7 +47,7 @@ class Counts:
         return self._combine(other, operator.sub)
 
     def _combine(self, other: Counts, by: Callable[[int, int], int]) -> Counts:
-        if not other.requests:
+        if not other.requests and not any(other.latency):  # a histogram may trail the requests
             return self
         width = max(len(self.latency), len(other.latency))
         mine = self.latency + (0,) * (width - len(self.latency))

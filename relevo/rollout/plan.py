@@ -8,20 +8,23 @@ a human ordered (`obey`), what the evidence proves (`judge`), what makes going o
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from relevo.rollout.assessment import assess
 from relevo.rollout.decision import Decision, desired
 from relevo.rollout.look import Look
-from relevo.rollout.observation import Observation, Reading
+from relevo.rollout.observation import Observation, Reading, Routes
 from relevo.rollout.ramp import expand
 from relevo.rollout.rules import judge, obey, progress, protect
 from relevo.rollout.spec import RolloutSpec
-from relevo.rollout.state import RolloutState
+from relevo.rollout.state import Phase, RolloutState
 
 __all__ = ["RULES", "plan"]
 
 RULES = (obey, judge, protect, progress)
+
+LONGEST_TICK = timedelta(minutes=2)
+"""Two looks further apart than this mean that nobody drove the rollout in between, or that the clock was set."""
 
 
 def plan(spec: RolloutSpec, state: RolloutState, seen: Observation, now: datetime) -> Decision:
@@ -44,6 +47,7 @@ def plan(spec: RolloutSpec, state: RolloutState, seen: Observation, now: datetim
 
 def _take_in(spec: RolloutSpec, state: RolloutState, seen: Observation, now: datetime) -> RolloutState:
     """Add what was seen to what is known: the candidate's name, the counts, and since when which source is silent."""
+    state = replace(_without_gap(state, now), looked_at=now)
     candidate = seen.routes.candidate
     if not state.candidate and candidate is not None and candidate.storage_uri == spec.storage_uri:
         state = replace(state, candidate=candidate.name)
@@ -53,4 +57,29 @@ def _take_in(spec: RolloutSpec, state: RolloutState, seen: Observation, now: dat
     if not state.phase.is_decided:
         # Counts stop with the decision: what the verdict rests on stays what it rested on.
         ledger = ledger.absorb(readings, seen.routes, state.arms)
-    return replace(state, ledger=ledger, silent_since=silent)
+    waited_for = state.unready_since if state.phase is not Phase.PENDING else None  # only then does anybody make it
+    unready = None if _is_ready(state, seen.routes) else waited_for or now
+    return replace(state, ledger=ledger, silent_since=silent, unready_since=unready)
+
+
+def _is_ready(state: RolloutState, routes: Routes) -> bool:
+    """Whether the candidate can take requests; promoted, it is the stable revision."""
+    return any(r is not None and r.name == state.candidate and r.ready for r in (routes.stable, routes.candidate))
+
+
+def _without_gap(state: RolloutState, now: datetime) -> RolloutState:
+    """Move what is measured from along with a clock that was set, or over a time in which nobody looked.
+
+    Neither is time that the candidate took to become ready, that a source was silent, or that counts towards a limit.
+    """
+    gap = now - state.looked_at if state.looked_at is not None else timedelta()
+    if timedelta() <= gap <= LONGEST_TICK:
+        return state
+    return replace(
+        state,
+        held_seconds=state.held_seconds + gap.total_seconds(),
+        hold=replace(state.hold, since=state.hold.since + gap) if state.hold is not None else None,
+        step_since=state.step_since + gap,
+        silent_since={source: since + gap for source, since in state.silent_since.items()},
+        unready_since=state.unready_since + gap if state.unready_since is not None else None,
+    )

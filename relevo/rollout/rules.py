@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from relevo.rollout.assessment import choose_thresholds, exposed_requests, has_baseline
+from relevo.rollout.assessment import exposed_requests, has_baseline, with_baseline
 from relevo.rollout.commands import Command, Verb
 from relevo.rollout.look import Look, Outcome
 from relevo.rollout.messages import explain_failure, explain_limit, explain_promotion, explain_split
-from relevo.rollout.observation import Silence
+from relevo.rollout.observation import Reading
 from relevo.rollout.spec import Canary
 from relevo.rollout.state import Cause, HoldReason, Phase, Verdict
 
@@ -24,6 +24,8 @@ def obey(look: Look) -> Outcome | None:
     for command in look.seen.commands:
         if command.seq > look.state.command_seq:
             heard = replace(look, state=replace(look.state, command_seq=command.seq))
+            if command.verb in (Verb.PROMOTE, Verb.PROMOTE_FULL) and (proven := judge(heard)):
+                return proven
             return _obey_one(heard, command)
     return None
 
@@ -38,18 +40,8 @@ def _obey_one(look: Look, command: Command) -> Outcome:
         case Verb.ROLLBACK:
             message = f"{who} ordered the rollback. {_exposure(look)}"
             return look.decide(Phase.ROLLING_BACK, None, Cause.ORDERED, message, who=who)
-        case Verb.PROMOTE_FULL:
-            if not look.candidate_ready:
-                return look.note(
-                    state, "refused", f"promote --full: {_name(look)} is not ready to take all traffic.", who=who
-                )
-            message = f"{who} ordered the promotion of {state.candidate} without waiting for the checks."
-            return look.decide(Phase.PROMOTING, None, Cause.ORDERED, message, who=who)
-        case Verb.PROMOTE:
-            if state.phase is Phase.SHIFTING and state.step == len(look.steps):
-                message = f"{who} ordered the promotion of {state.candidate} at the last step."
-                return look.decide(Phase.PROMOTING, None, Cause.ORDERED, message, who=who)
-            return look.note(replace(state, prompted=True), "promote", f"{who} asked for the next step now.", who=who)
+        case Verb.PROMOTE | Verb.PROMOTE_FULL:
+            return _promote(look, command)
         case Verb.PAUSE:
             message = f"{who} paused it. Traffic stays as it is; a proven regression still rolls back."
             return look.hold(HoldReason.PAUSED, message, who=who) or look.note(
@@ -63,9 +55,29 @@ def _obey_one(look: Look, command: Command) -> Outcome:
             assert_never(command.verb)
 
 
+def _promote(look: Look, command: Command) -> Outcome:
+    """The next step now, or all traffic at once; that only to a candidate that is ready and is known to answer."""
+    state, who = look.state, command.by
+    at_last_step = state.phase is Phase.SHIFTING and state.step == len(look.steps)
+    if command.verb is Verb.PROMOTE and not at_last_step:
+        return look.note(replace(state, prompted=True), "promote", f"{who} asked for the next step now.", who=who)
+    smoke = look.seen.smoke
+    untried = state.phase in (Phase.PENDING, Phase.PREPARING) and (smoke is None or smoke.failed == smoke.requests)
+    if untried or not look.candidate_ready:
+        return look.note(state, "refused", f"{command.verb}: {_name(look)} is not ready to take all traffic.", who=who)
+    how = "at the last step" if command.verb is Verb.PROMOTE else "without waiting for the checks"
+    message = f"{who} ordered the promotion of {state.candidate} {how}."
+    return look.decide(Phase.PROMOTING, None, Cause.ORDERED, message, who=who)
+
+
 def judge(look: Look) -> Outcome | None:
-    """What the evidence proves against the candidate. Also while held: what is proven is proven."""
-    if look.state.phase in (Phase.SHADOWING, Phase.SHIFTING) and look.assessment.failed:
+    """What the evidence proves against the candidate. Also while held: what is proven is proven.
+
+    Where the traffic does not arrive in the shares that were set, nothing is: every bet rests on them.
+    """
+    if look.state.phase not in (Phase.SHADOWING, Phase.SHIFTING) or look.assessment.split_mismatch:
+        return None
+    if look.assessment.failed:
         message = explain_failure(look.spec, look.state, look.assessment)
         return look.decide(Phase.ROLLING_BACK, Verdict.FAIL, Cause.EVIDENCE, f"{message} {_exposure(look)}")
     return None
@@ -74,10 +86,12 @@ def judge(look: Look) -> Outcome | None:
 def protect(look: Look) -> Outcome | None:
     """What makes going on unsafe or meaningless: a revision that is down, a silent source, a split that is not the one asked for."""
     state = look.state
-    if state.phase.is_decided or state.phase is Phase.PENDING:
+    if state.phase in (Phase.PENDING, Phase.ROLLING_BACK) or state.phase.is_terminal:
         return None
     if outcome := _protect_from_unready(look):
         return outcome
+    if state.phase.is_decided:
+        return None
     if state.hold is not None and state.hold.reason is HoldReason.PAUSED:
         return None
     if trouble := _trouble(look):
@@ -88,8 +102,13 @@ def protect(look: Look) -> Outcome | None:
 
 
 def _protect_from_unready(look: Look) -> Outcome | None:
-    """A candidate that will not become ready, answers nothing, or crashes again and again is rolled back."""
+    """A candidate that will not become ready, answers nothing, or crashes again and again is rolled back.
+
+    Also one that was to be promoted, as long as it has not all the traffic: a verdict on its answers does not bring it back to life.
+    """
     limits, candidate, smoke = look.spec.limits, look.candidate, look.seen.smoke
+    if look.state.phase is Phase.PROMOTING and look.seen.routes.stable.name != look.state.stable:
+        return None
     if candidate is not None and candidate.failed:
         return _not_ready(look, f"{candidate.name} cannot start: {candidate.detail}")
     if candidate is not None and candidate.restarts > limits.candidate_restarts:
@@ -99,18 +118,8 @@ def _protect_from_unready(look: Look) -> Outcome | None:
     if smoke is not None and smoke.requests and smoke.failed == smoke.requests and look.state.phase is Phase.PREPARING:
         message = f"{_name(look)} answered none of {smoke.requests} smoke requests ({smoke.detail}). No user met it."
         return look.decide(Phase.ROLLING_BACK, Verdict.FAIL, Cause.SMOKE, message)
-    if look.candidate_ready:
-        return None
-    preparing = look.state.phase is Phase.PREPARING
-    hold = look.state.hold
-    waiting_since = look.state.phase_since if preparing else hold.since if hold else look.now
-    if (look.now - waiting_since).total_seconds() > limits.preparation_seconds and (
-        preparing or (hold is not None and hold.reason is HoldReason.CANDIDATE_NOT_READY)
-    ):
-        detail = (
-            candidate.detail if candidate is not None and candidate.detail else "it did not answer its health check"
-        )
-        return _not_ready(look, f"{_name(look)} was not ready within {limits.preparation_seconds:g} s: {detail}")
+    if look.unready_seconds > limits.preparation_seconds:
+        return _not_ready(look, f"{_name(look)} was not ready within {limits.preparation_seconds:g} s: {_detail(look)}")
     return None
 
 
@@ -122,21 +131,22 @@ def _trouble(look: Look) -> tuple[HoldReason, str] | None:
     """The first thing for which the rollout must be held now, with its sentence."""
     state, routes = look.state, look.seen.routes
     here = f"Traffic stays at {routes.weight_percent} %. "
+    if routes.stable.name != state.stable:
+        message = f"{routes.stable.name} took the place of {state.stable}, so there is nothing to compare with. {here}"
+        return HoldReason.STABLE_NOT_READY, message + f"`relevo rollback {look.spec.target}` ends the rollout."
     if state.phase is not Phase.PREPARING and not look.candidate_ready:
-        detail = f" ({look.candidate.detail})" if look.candidate is not None and look.candidate.detail else ""
-        message = f"{_name(look)} is not ready{detail}. All traffic goes to {state.stable} until it is."
+        message = f"{_name(look)} is not ready ({_detail(look)}). All traffic goes to {state.stable} until it is."
         return HoldReason.CANDIDATE_NOT_READY, message
     if not routes.stable.ready:
         return HoldReason.STABLE_NOT_READY, f"{state.stable} is not ready, so there is nothing to compare with. {here}"
-    silent = [e for e in look.seen.evidence if isinstance(e, Silence)]
-    for silence in silent:
+    for silence in look.silences:
         seconds = (look.now - state.silent_since[silence.source]).total_seconds()
         if seconds > look.spec.limits.evidence_timeout_seconds:
             continues = "It continues by itself when evidence returns"
             rollback = f"`relevo rollback {look.spec.target}` gives all traffic to {state.stable} now."
             message = f"no evidence from {silence.source} for {seconds:.0f} s ({silence.reason}). {here}{continues}; {rollback}"
             return HoldReason.UNMEASURABLE, message
-    if silent and state.hold is not None and state.hold.reason is HoldReason.UNMEASURABLE:
+    if look.silences and state.hold is not None and state.hold.reason is HoldReason.UNMEASURABLE:
         return HoldReason.UNMEASURABLE, state.hold.message
     if look.assessment.split_mismatch:
         return HoldReason.SPLIT_MISMATCH, f"{explain_split(look.assessment)} {here}"
@@ -148,6 +158,8 @@ def progress(look: Look) -> Outcome | None:
     state = look.state
     if state.hold is not None and not state.phase.is_decided:
         return None
+    if look.silences and not state.phase.is_decided and state.phase is not Phase.PENDING:
+        return None  # not held yet, but nothing is decided on half of the evidence
     match state.phase:
         case Phase.PENDING:
             return look.to_phase(
@@ -176,11 +188,10 @@ def _after_preparing(look: Look) -> Outcome | None:
         return look.decide(Phase.PROMOTING, None, Cause.NO_COMPARISON, f"{smoke} No comparison was asked for.")
     if not has_baseline(look.spec, look.state):
         return None
-    thresholds = choose_thresholds(look.spec, look.state)
-    with_thresholds = replace(look, state=replace(look.state, thresholds=thresholds))
-    if look.spec.shadow.enabled and "locust" in look.spec.sources and look.spec.load.users_from:
-        return with_thresholds.to_phase(Phase.SHADOWING, "prepared", smoke)
-    return with_thresholds.to_phase(
+    measured = replace(look, state=with_baseline(look.spec, look.state))
+    if look.spec.has_shadow_stage:
+        return measured.to_phase(Phase.SHADOWING, "prepared", smoke)
+    return measured.to_phase(
         Phase.SHIFTING, "prepared", f"{smoke} First step: {look.steps[0].weight_percent} %.", step=1
     )
 
@@ -194,6 +205,8 @@ def _after_shadowing(look: Look) -> Outcome | None:
         return None
     differed = f"{pairs.compared} rows went to both revisions and {pairs.disagreed} were answered differently."
     message = f"{differed} First step: {look.steps[0].weight_percent} %."
+    if open_gate:
+        message += " The disagreement is not proven to be below its limit, so only a human can promote it."
     return look.to_phase(Phase.SHIFTING, "shadowed", message, step=1)
 
 
@@ -241,13 +254,17 @@ def _at_limit(look: Look) -> Outcome | None:
 def _settled(look: Look) -> Outcome | None:
     """The verdict is carried out when the routes say so and the load has ended."""
     routes, state = look.seen.routes, look.state
-    keep = state.candidate if state.phase is Phase.PROMOTING else state.stable
-    still_loading = any(not isinstance(e, Silence) and e.users for e in look.seen.evidence)
-    if routes.stable.name != keep or routes.candidate is not None or routes.weight_percent or still_loading:
+    still_loading = any(isinstance(e, Reading) and e.users for e in look.seen.evidence)
+    if routes.candidate is not None or routes.weight_percent or still_loading:
         return None
+    serves = routes.stable.name
     if state.phase is Phase.PROMOTING:
-        return look.to_phase(Phase.PROMOTED, "settled", f"All traffic goes to {keep}.", step=state.step)
-    return look.to_phase(Phase.ROLLED_BACK, "settled", f"All traffic goes to {keep}.", step=state.step)
+        if serves != state.candidate:
+            return None
+        return look.to_phase(Phase.PROMOTED, "settled", f"All traffic goes to {serves}.", step=state.step)
+    # Somebody else may have put another revision in the stable one's place meanwhile; there is nothing left to give back then.
+    outside = "" if serves == state.stable else f" {state.stable} was replaced from outside this rollout."
+    return look.to_phase(Phase.ROLLED_BACK, "settled", f"All traffic goes to {serves}.{outside}", step=state.step)
 
 
 def _exposure(look: Look) -> str:
@@ -255,6 +272,14 @@ def _exposure(look: Look) -> str:
     if requests == 0:
         return "No user's request reached it."
     return f"{requests:,} users' requests reached it at up to {max(s.weight_percent for s in look.steps[: look.state.step])} %."
+
+
+def _detail(look: Look) -> str:
+    """Why the candidate is not ready."""
+    if look.candidate is None:
+        other = look.seen.routes.candidate
+        return f"{other.name} is in its place" if other is not None else "there is no such revision"
+    return look.candidate.detail or "it did not answer its health check"
 
 
 def _name(look: Look) -> str:

@@ -248,6 +248,50 @@ class RolloutSpec(Part):
     )
     tick_seconds: float = Field(0.4, ge=0.05, le=60, description="How often the rollout is looked at, in seconds.")
 
+    @property
+    def baseline_sources(self) -> tuple[str, ...]:
+        """The sources that see traffic before the first step: Locust counts its own load only."""
+        return tuple(s for s in self.sources if s != "locust" or self.load.users_from > 0)
+
+    @property
+    def counting_sources(self) -> tuple[str, ...]:
+        """The sources that see traffic at some step."""
+        return tuple(s for s in self.sources if s != "locust" or self.load.users_to > 0)
+
+    @property
+    def has_client(self) -> bool:
+        """Whether a source sees answers as a client does: predictions, labels, shadow pairs."""
+        return "locust" in self.counting_sources
+
+    @property
+    def has_shadow_stage(self) -> bool:
+        """Whether rows are shadowed before the first step: asked for, and there is load to shadow."""
+        return self.shadow.enabled and "locust" in self.baseline_sources
+
+    @model_validator(mode="after")
+    def _can_be_decided(self) -> Self:
+        if len(set(self.sources)) != len(self.sources):
+            raise ValueError("sources names one source twice")
+        if self.strategy.immediate is not None:
+            return self
+        if not self.baseline_sources:
+            raise ValueError(
+                "sources has only locust and load.usersFrom is 0, so nothing can be measured before the first step"
+            )
+        checks = self.checks
+        gates = {
+            "errors": checks.errors is not None and checks.errors.gate,
+            "latency": checks.latency is not None and checks.latency.gate,
+            "predictions": checks.predictions is not None and checks.predictions.gate and self.has_shadow_stage,
+            "accuracy": checks.accuracy is not None and checks.accuracy.gate and self.has_client,
+        }
+        if not any(gates.values()):
+            raise ValueError(
+                "checks has none that gates promotion and can be measured, so nothing could be promoted "
+                "(predictions needs a shadow stage and accuracy labels, both of Locust's load)"
+            )
+        return self
+
 
 class Metadata(Part):
     """The part of Kubernetes' metadata that a Rollout file uses."""

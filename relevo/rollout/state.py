@@ -92,10 +92,18 @@ class RolloutState:
     ledger: Ledger
     hold: Hold | None = None
     held_seconds: float = 0.0
-    """Time held in the past, left out of the limits; the present hold is not yet in it."""
+    """Time held in the past, or in which nobody looked, left out of the limits; the present hold is not yet in it."""
     silent_since: Mapping[str, datetime] = field(default_factory=dict)
     thresholds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Per source, the indices of its latency edges that are thresholds; fixed before the candidate sees traffic."""
+    usual_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Per source, how often the stable revision exceeded each threshold; fixed with them, for a bet must not follow its own counts."""
+    classes: tuple[str, ...] = ()
+    """The classes that the stable revision predicted; fixed with the thresholds."""
+    unready_since: datetime | None = None
+    """Since when the candidate cannot take requests; None while it can."""
+    looked_at: datetime | None = None
+    """When the last tick was: from it a jump of the clock, or a time in which nobody drove the rollout, is told."""
     verdict: Verdict | None = None
     cause: Cause | None = None
     reason: str = ""

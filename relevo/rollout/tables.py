@@ -88,10 +88,7 @@ def latency_thresholds(ledger: SourceLedger, check: LatencyCheck) -> tuple[int, 
     return tuple(sorted(i for i in indices if i < len(ledger.edges_ms)))
 
 
-def usual_rates(ledger: SourceLedger, thresholds: tuple[int, ...]) -> Floats:
-    """How often the stable revision exceeded each threshold in its baseline traffic, shape (thresholds,); kept off 0 and 1."""
-    histogram = np.array(ledger.table.get(cell(0, Arm.STABLE), Counts()).latency, dtype=np.float64)
-    total = histogram.sum()
-    above = np.array([histogram[i + 1 :].sum() for i in thresholds])
-    rates: Floats = (above + 0.5) / (total + 1)
-    return rates
+def usual_rates(ledger: SourceLedger, thresholds: tuple[int, ...]) -> tuple[float, ...]:
+    """How often the stable revision exceeded each threshold in its baseline traffic; kept off 0 and 1."""
+    histogram = ledger.table.get(cell(0, Arm.STABLE), Counts()).latency
+    return tuple((sum(histogram[i + 1 :]) + 0.5) / (sum(histogram) + 1) for i in thresholds)
