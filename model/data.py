@@ -25,17 +25,17 @@ class DatasetSpec:
     """A data set of scikit-learn's. Half of it is held out: accuracy is judged on those rows, under load, during the rollout."""
 
     load: Callable[[], Any]
-    category_columns: tuple[int, ...]
-    """Columns with few distinct values, which `--categories` treats as categories."""
-    category_decimals: int
-    """To how many decimals a value of these columns is rounded to become a category."""
+    binned_columns: tuple[int, ...]
+    """Columns that `--categories` cuts into bins, which become categories."""
+    bins: int
+    """Into how many equally wide bins each of these columns is cut."""
 
 
 DATASETS = {
-    # Petal width was measured in tenths of a centimetre, from 0.1 to 2.5.
-    "iris": DatasetSpec(load_iris, category_columns=(3,), category_decimals=1),
-    # Each pixel is a whole number from 0 to 16.
-    "digits": DatasetSpec(load_digits, category_columns=tuple(range(64)), category_decimals=0),
+    "iris": DatasetSpec(load_iris, binned_columns=(2,), bins=32),  # petal length
+    "digits": DatasetSpec(
+        load_digits, binned_columns=tuple(range(64)), bins=16
+    ),  # every pixel, a whole number from 0 to 16
 }
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, StandardScaler
 
 from model.data import DatasetSpec
 
@@ -29,7 +29,7 @@ class Choices:
     train_share: float = 1.0
     """Share of the training rows that is used: a smaller window of data."""
     categories: Literal["none", "lenient", "strict"] = "none"
-    """Whether some columns are one-hot encoded, and what becomes of a category that training never saw: nothing, or an error."""
+    """Whether some columns are binned and one-hot encoded, and what a bin that no training row fell into becomes: nothing, or an error."""
 
 
 def build_pipeline(choices: Choices, spec: DatasetSpec, n_features: int) -> Pipeline:
@@ -40,14 +40,20 @@ def build_pipeline(choices: Choices, spec: DatasetSpec, n_features: int) -> Pipe
         return Pipeline([("scale", StandardScaler()), ("forest", forest)])
     encode = Pipeline(
         [
-            ("round", FunctionTransformer(np.round, kw_args={"decimals": spec.category_decimals})),
-            ("one_hot", OneHotEncoder(handle_unknown="error" if choices.categories == "strict" else "ignore")),
+            ("bin", KBinsDiscretizer(n_bins=spec.bins, encode="ordinal", strategy="uniform", subsample=None)),
+            (
+                "one_hot",
+                OneHotEncoder(
+                    handle_unknown="error" if choices.categories == "strict" else "ignore", sparse_output=False
+                ),
+            ),
         ]
     )
-    others = [column for column in range(n_features) if column not in spec.category_columns]
-    columns = ColumnTransformer(
-        [("categories", encode, list(spec.category_columns)), ("scale", StandardScaler(), others)]
-    )
+    others = [column for column in range(n_features) if column not in spec.binned_columns]
+    parts = [("categories", encode, list(spec.binned_columns))]
+    if others:
+        parts.append(("scale", StandardScaler(), others))
+    columns = ColumnTransformer(parts)
     return Pipeline([("columns", columns), ("forest", forest)])
 
 

@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         "--categories",
         choices=["none", "lenient", "strict"],
         default=defaults.categories,
-        help="one-hot encode columns with few values; an unknown category is ignored (lenient) or an error (strict)",
+        help="bin and one-hot encode some columns; a bin that training never saw is ignored (lenient) or an error (strict)",
     )
     return parser
 

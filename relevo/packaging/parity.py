@@ -22,6 +22,8 @@ Prober = Callable[[Rows], Answer]
 """Classes [rows], and probabilities [rows, classes] where the model has them."""
 
 _RANDOM_ROWS = 2000
+_ROWS_ONE_BY_ONE = 500
+_FATAL = 4
 _THRESHOLD_ROWS = 6000
 _BOUNDARY_PAIRS = 40
 _BISECTIONS = 60
@@ -41,7 +43,9 @@ def onnx_prober(model: bytes) -> Prober:
     """How ONNX Runtime answers."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL  # a row on which the model raises is an answer here, not an event for stderr
+    session = onnxruntime.InferenceSession(model, sess_options=options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
     def answer(rows: Rows) -> Answer:
@@ -53,6 +57,9 @@ def onnx_prober(model: bytes) -> Prober:
 
 def check_parity(reference: Prober, other: Prober, rows: Rows) -> Parity:
     """Compare two forms of one model row by row; `reason` describes the first difference in words."""
+    if isinstance(_answer(reference, rows), str) and len(rows) > _ROWS_ONE_BY_ONE:
+        # The model raises on some rows, so each must be asked alone, which is slow: a sample has to do.
+        rows = np.random.default_rng(0).permutation(rows)[:_ROWS_ONE_BY_ONE]
     differing, largest, reason = 0, 0.0, ""
     for chunk in np.array_split(rows, max(1, len(rows) // 500)):
         count, difference, why = _compare(reference, other, chunk)

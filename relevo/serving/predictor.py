@@ -16,6 +16,7 @@ from relevo.packaging.package import Package
 __all__ = ["Predictor", "load_predictor"]
 
 Rows = NDArray[np.float64]
+_FATAL = 4
 
 
 class Predictor:
@@ -56,6 +57,9 @@ def _onnx(package: Package) -> Predictor:
     # One thread: requests are what runs in parallel, and ORT's own pool would spin on the cores that they need.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    options.log_severity_level = (
+        _FATAL  # what a request raises is answered and counted; a line on stderr each adds nothing
+    )
     try:
         session = onnxruntime.InferenceSession(
             str(package.onnx_path), sess_options=options, providers=["CPUExecutionProvider"]
