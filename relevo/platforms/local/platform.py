@@ -18,18 +18,17 @@ from relevo import errors
 from relevo.platforms.local import deployment as deployments
 from relevo.platforms.local import files, ports, supervisor
 from relevo.platforms.local.bring_up import BringUp
-from relevo.platforms.local.deployment import Deployment, Revision, Service
+from relevo.platforms.local.deployment import Deployment, Service
 from relevo.platforms.local.envoy_config import check_label
 from relevo.platforms.local.program import Layout, Program, ProgramStatus, read_status
-from relevo.platforms.local.proxy import ENVOY, Proxy
-from relevo.platforms.local.servers import server_program
-from relevo.rollout.observation import Arm, RevisionStatus, Routes
+from relevo.platforms.local.proxy import Proxy
+from relevo.platforms.local.servers import revision_status, server_program
+from relevo.rollout.observation import Arm, Routes
 from relevo.rollout.platform import ModelRef, Split
 
 __all__ = ["SERVER_COMMAND", "LocalPlatform"]
 
 SERVER_COMMAND = (sys.executable, "-m", "relevo.serving")
-_DRAIN_SECONDS = 5.0
 
 Resolve = Callable[[str, Path], Path]
 
@@ -85,8 +84,8 @@ class LocalPlatform:
         healthy, seen = admin.healthy(), read_status(self._layout)
         candidate = service.candidate
         return Routes(
-            stable=_status(service.stable, seen, healthy),
-            candidate=_status(candidate, seen, healthy) if candidate else None,
+            stable=revision_status(service.stable, seen, healthy),
+            candidate=revision_status(candidate, seen, healthy) if candidate else None,
             weight_percent=live.weights.get(candidate.name, 0) if candidate else 0,
             label=live.label,
         )
@@ -172,8 +171,8 @@ class LocalPlatform:
                 deployment = deployments.load(self._layout)
             except errors.Permanent:  # damaged: what runs is found by its mark
                 deployment = Deployment()
-            if ENVOY in read_status_or_nothing(self._layout) and deployment.admin_port:
-                self._drain_users(deployment)
+            if deployment.services:
+                self._proxy.drain_users(deployment)
             supervisor.stop_all(self._layout)
             for path in [*self._layout.programs.glob("*.json"), self._layout.status]:
                 files.remove(path)
@@ -270,7 +269,7 @@ class LocalPlatform:
         if candidate is None:
             raise errors.Permanent(f"{service.name}: there is no candidate to give traffic to")
         healthy = self._proxy.admin(deployment).healthy()
-        seen = _status(candidate, read_status(self._layout), healthy)
+        seen = revision_status(candidate, read_status(self._layout), healthy)
         if not seen.ready:
             raise errors.Transient(
                 f"{service.name}: {candidate.name} is not ready and gets no traffic: {seen.detail}",
@@ -289,53 +288,9 @@ class LocalPlatform:
             return
         # Out of the routes first; then its requests end; then nothing is left that could reach it.
         self._proxy.apply_routes(deployment)
-        self._await_idle(deployment, service.retiring)
+        self._proxy.await_idle(deployment, service.retiring)
         deployment = deployment.with_service(replace(service, retiring=()))
         self._proxy.apply_clusters(deployment)
         for revision in service.retiring:
             self.remove_program(revision.name)
         deployments.save(self._layout, deployment)
-
-    def _await_idle(self, deployment: Deployment, revisions: Sequence[Revision]) -> None:
-        """Wait until no request to these is under way, seen twice; after a few seconds go on: the server ends them itself."""
-        admin = self._proxy.admin(deployment)
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        idle = 0
-        while idle < 2 and time.monotonic() < deadline:
-            idle = idle + 1 if not sum(admin.active_requests(one.name) for one in revisions) else 0
-            time.sleep(0.02)
-
-    def _drain_users(self, deployment: Deployment) -> None:
-        admin = self._proxy.admin(deployment)
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        try:
-            admin.drain()
-            while admin.active_downstream() and time.monotonic() < deadline:
-                time.sleep(0.02)
-        except errors.Transient:
-            pass  # Envoy is gone already: nothing is under way
-
-
-def read_status_or_nothing(layout: Layout) -> dict[str, ProgramStatus]:
-    """`read_status`, where a damaged file is as good as none."""
-    try:
-        return read_status(layout)
-    except errors.Permanent:
-        return {}
-
-
-def _status(revision: Revision, seen: dict[str, ProgramStatus], healthy: dict[str, bool]) -> RevisionStatus:
-    found = seen.get(revision.name, ProgramStatus(revision.name))
-    routable = healthy.get(revision.name, False)
-    detail = found.detail
-    if found.ready and not routable:
-        detail = "it answers, and Envoy's health check has not seen that yet"
-    return RevisionStatus(
-        name=revision.name,
-        storage_uri=revision.storage_uri,
-        ready=found.ready and routable,
-        address=revision.address,
-        restarts=found.restarts,
-        detail=detail,
-        failed=found.failed,
-    )

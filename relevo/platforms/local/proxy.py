@@ -13,7 +13,7 @@ from typing import Any
 
 from relevo import errors
 from relevo.platforms.local import envoy_config, files
-from relevo.platforms.local.deployment import Deployment
+from relevo.platforms.local.deployment import Deployment, Revision
 from relevo.platforms.local.envoy_admin import Admin
 from relevo.platforms.local.program import Layout, Program
 
@@ -23,6 +23,7 @@ ENVOY = "envoy"
 """The program's name with the supervisor."""
 
 _CONFIRM_SECONDS = 1.5
+_DRAIN_SECONDS = 5.0
 _REWRITE_SECONDS = 0.4
 _POLL_SECONDS = 0.002
 
@@ -79,6 +80,26 @@ class Proxy:
         version = envoy_config.version(resources)
         admin = self.admin(deployment)
         self._make_so("routes.json", resources, lambda: admin.routes_version() == version)
+
+    def await_idle(self, deployment: Deployment, revisions: Sequence[Revision]) -> None:
+        """Wait until no request to these is under way, seen twice; after a few seconds go on: the server ends them itself."""
+        admin = self.admin(deployment)
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        idle = 0
+        while idle < 2 and time.monotonic() < deadline:
+            idle = idle + 1 if not sum(admin.active_requests(one.name) for one in revisions) else 0
+            time.sleep(0.02)
+
+    def drain_users(self, deployment: Deployment) -> None:
+        """Take no new users, and wait until those whose requests are under way have their answers; a few seconds at most."""
+        admin = self.admin(deployment)
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        try:
+            admin.drain()
+            while admin.active_downstream() and time.monotonic() < deadline:
+                time.sleep(0.02)
+        except errors.Transient:
+            pass  # Envoy is gone already: nothing is under way
 
     def _make_so(self, name: str, resources: Sequence[Any], in_effect: Callable[[], bool]) -> None:
         text = _discovery(resources)
