@@ -1,9 +1,6 @@
-"""What the counts say, check by check: from the ledger to e-values and verdicts. Pure; the tests themselves are in `relevo.statistics`.
+"""What the counts say, all checks together: the evidence of `relevo.rollout.checks`, weighed, with verdicts. Pure.
 
-Every check has, per source that can see it, evidence against the candidate and evidence for it. Sources overlap (Envoy sees Locust's
-requests too), so their evidence against is averaged, which is valid however they depend on each other, and their evidence for must suffice
-in each. Against the candidate the checks are combined by their weights; for it, every gated check must pass on its own (an
-intersection-union test).
+Against the candidate the checks are combined by their weights; for it, every gated check must pass on its own (an intersection-union test).
 """
 
 from __future__ import annotations
@@ -12,16 +9,21 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from relevo.rollout.checks import (
+    Evidence,
+    judge_accuracy,
+    judge_errors,
+    judge_latency,
+    judge_predictions,
+    judge_split,
+    log_mean,
+)
 from relevo.rollout.ledger import SourceLedger, cell
 from relevo.rollout.observation import Arm, Counts
 from relevo.rollout.ramp import Step
-from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, LatencyCheck, PredictionsCheck, RolloutSpec
+from relevo.rollout.spec import RolloutSpec
 from relevo.rollout.state import RolloutState, Verdict
 from relevo.rollout.tables import Table, latency_thresholds, table_of, usual_rates
-from relevo.statistics import betting, bounded, combine, exceedance, sample_ratio
-from relevo.statistics.counts import Floats
 
 __all__ = [
     "Assessment",
@@ -35,9 +37,6 @@ __all__ = [
 
 CLIENT = "locust"
 """The source that sees answers as a client does: predictions, labels, shadow pairs."""
-
-LEAST_GATED_RATE = 0.04
-"""Promotion waits for the thresholds up to about p95; at p99 too few requests are over to wait for."""
 
 SPLIT_LOG_LIMIT = math.log(1000)
 """When a split as seen is told to differ from the one set: one false alarm in a thousand rollouts."""
@@ -90,124 +89,55 @@ class Assessment:
 
 def assess(spec: RolloutSpec, steps: tuple[Step, ...], state: RolloutState) -> Assessment:
     """Judge the counts in the ledger."""
-    limit_for = float(combine.log_limit(spec.decision.promotion_alpha))
-    limit_against = float(combine.log_limit(spec.decision.alpha))
+    limit_against, limit_for = -math.log(spec.decision.alpha), -math.log(spec.decision.promotion_alpha)
     if not steps:
         return Assessment((), 0.0, limit_against, limit_for)
-    tables = {name: table_of(state, name, ledger, steps) for name, ledger in state.ledger.sources.items()}
-    tables = {name: table for name, table in tables.items() if name in spec.counting_sources}
-    evidence: dict[str, tuple[bool, list[float], float | None]] = {}
-    if spec.checks.errors is not None:
-        evidence["errors"] = _errors(spec.checks.errors, tables)
-    if spec.checks.latency is not None:
-        evidence["latency"] = _latency(spec.checks.latency, state, tables)
-    if spec.checks.predictions is not None and spec.has_client:
-        evidence["predictions"] = _predictions(spec.checks.predictions, spec, state, tables)
-    if spec.checks.accuracy is not None and spec.has_client:
-        evidence["accuracy"] = _accuracy(spec.checks.accuracy, tables)
-    against = {name: float(combine.weighted_mean(logs)) for name, (_, logs, _) in evidence.items() if logs}
-    weights = {name: getattr(spec.decision.weights, name) for name in against}
-    weighted = [name for name, weight in weights.items() if weight > 0]
+    sources = spec.counting_sources
+    tables = [table_of(state, name, known, steps) for name, known in state.ledger.sources.items() if name in sources]
+    evidence = _evidence(spec, state, tables)
+    weights = {e.name: getattr(spec.decision.weights, e.name) for e in evidence if e.against is not None}
+    # Each check's share in the sum, in logs; those without evidence are left out and the rest scaled.
+    shares = {e.name: e.against + math.log(w) for e in evidence if e.against is not None and (w := weights[e.name]) > 0}
     total = (
-        float(combine.weighted_mean([against[n] for n in weighted], [weights[n] for n in weighted]))
-        if weighted
+        log_mean(
+            [e.against for e in evidence if e.against is not None and e.name in shares],
+            [weights[name] for name in shares],
+        )
+        if shares
         else 0.0
     )
+    culprit = max(shares, key=shares.__getitem__) if total >= limit_against else None
     checks = tuple(
-        CheckResult(
-            name, gated, against.get(name), log_for, _verdict(name, against, log_for, total, limit_against, limit_for)
-        )
-        for name, (gated, _, log_for) in evidence.items()
+        CheckResult(e.name, e.gated, e.against, e.in_favour, _verdict(e, limit_for, failed=e.name == culprit))
+        for e in evidence
     )
-    return Assessment(checks, total, limit_against, limit_for, _split(tables))
+    return Assessment(checks, total, limit_against, limit_for, judge_split(tables))
 
 
-def _verdict(
-    name: str, against: dict[str, float], log_for: float | None, total: float, limit: float, limit_for: float
-) -> Verdict:
-    if name not in against:
+def _evidence(spec: RolloutSpec, state: RolloutState, tables: list[Table]) -> list[Evidence]:
+    """What each check that is made has to say."""
+    checks, client = spec.checks, next((t for t in tables if t.source == CLIENT), None)
+    found = []
+    if checks.errors is not None:
+        found.append(judge_errors(checks.errors, tables))
+    if checks.latency is not None:
+        found.append(judge_latency(checks.latency, tables, state.thresholds, state.usual_rates))
+    if checks.predictions is not None and spec.has_client:
+        limit = spec.shadow.max_disagreement if spec.has_shadow_stage else None
+        found.append(judge_predictions(checks.predictions, client, state.classes, state.ledger.pairs(), limit))
+    if checks.accuracy is not None and spec.has_client:
+        found.append(judge_accuracy(checks.accuracy, client))
+    return found
+
+
+def _verdict(evidence: Evidence, limit_for: float, *, failed: bool) -> Verdict:
+    """A check is told to fail when the rollout fails mostly by its hand, not when it alone crosses a limit that was never its own."""
+    if evidence.against is None:
         return Verdict.UNMEASURABLE
-    # A check is told to fail when the rollout fails by its hand, not when it alone crosses a limit that was never its own.
-    if total >= limit and against[name] == max(against.values()):
+    if failed:
         return Verdict.FAIL
-    return Verdict.PASS if log_for is not None and log_for >= limit_for else Verdict.INCONCLUSIVE
-
-
-def _errors(check: ErrorsCheck, tables: dict[str, Table]) -> tuple[bool, list[float], float | None]:
-    against, proofs = [], []
-    for table in tables.values():
-        bad, total = table.count(lambda c: c.errors), table.count(lambda c: c.requests)
-        against.append(float(betting.log_e_worse(bad, table.rho, check.tolerance)))
-        proofs.append(_no_worse(bad, total, table, check.margin, check.objective))
-    return check.gate, against, min(proofs) if proofs else None
-
-
-def _accuracy(check: AccuracyCheck, tables: dict[str, Table]) -> tuple[bool, list[float], float | None]:
-    table = tables.get(CLIENT)
-    if table is None or not table.has_labels:
-        return check.gate, [], None
-    wrong, total = table.count(lambda c: c.wrong), table.count(lambda c: c.labelled)
-    against = float(betting.log_e_worse(wrong, table.rho, check.tolerance))
-    return check.gate, [against], _no_worse(wrong, total, table, check.margin, check.objective)
-
-
-def _no_worse(bad: Floats, total: Floats, table: Table, margin: float, objective: float) -> float:
-    """Evidence that the candidate is below margin times the stable arm's rate, or below the objective whatever the stable arm does.
-
-    The hypothesis bet against is that it is neither, so the two e-values are averaged. With no bad event only the second moves.
-    """
-    ratio = betting.log_e_not_worse(bad, table.rho, margin)
-    rate = bounded.log_e_rate_below(bad[:, 1].sum(), total[:, 1].sum(), objective)
-    return float(combine.weighted_mean([float(ratio), float(rate)]))
-
-
-def _latency(
-    check: LatencyCheck, state: RolloutState, tables: dict[str, Table]
-) -> tuple[bool, list[float], float | None]:
-    against, proofs = [], []
-    for name, table in tables.items():
-        thresholds = state.thresholds.get(name, ())
-        if not thresholds:
-            continue
-        rates = np.array(state.usual_rates.get(name, ()))
-        over, total = table.exceedances(thresholds, check.tolerance)
-        against.append(float(exceedance.log_e_slower(over, total, table.rho, rates)))
-        gated = rates >= LEAST_GATED_RATE if (rates >= LEAST_GATED_RATE).any() else np.ones(len(rates), dtype=bool)
-        margins = exceedance.margin_at(check.margin, rates[gated])
-        proofs.append(
-            float(combine.weakest(exceedance.log_e_not_slower(over[gated], total, table.rho, rates[gated], margins)))
-        )
-    return check.gate, against, min(proofs) if proofs else None
-
-
-def _predictions(
-    check: PredictionsCheck, spec: RolloutSpec, state: RolloutState, tables: dict[str, Table]
-) -> tuple[bool, list[float], float | None]:
-    table = tables.get(CLIENT)
-    gated = check.gate and spec.has_shadow_stage
-    if table is None:
-        return gated, [], None
-    known = state.classes
-    streams = [table.count(lambda c, k=k: c.predictions.get(k, 0)) for k in known]  # type: ignore[misc]
-    streams.append(table.count(lambda c: sum(n for k, n in c.predictions.items() if k not in known)))
-    counts = np.stack(streams)
-    # Swapping the arms asks whether a share fell; the candidate's share of the traffic is then the stable arm's.
-    rose = betting.log_e_worse(counts, table.rho, 1 + check.tolerance)
-    fell = betting.log_e_worse(counts[..., ::-1], 1 - table.rho, 1 + check.tolerance)
-    mix = float(combine.weighted_mean(np.concatenate([rose, fell])))
-    if not spec.has_shadow_stage:
-        return gated, [mix], None
-    pairs, limit = state.ledger.pairs(), spec.shadow.max_disagreement
-    disagreement = float(bounded.log_e_rate_above(pairs.disagreed, pairs.compared, limit))
-    return gated, [mix, disagreement], float(bounded.log_e_rate_below(pairs.disagreed, pairs.compared, limit))
-
-
-def _split(tables: dict[str, Table]) -> float:
-    """The shadow stage is left out: there both arms get each row, which no chance decided."""
-    logs = [
-        float(sample_ratio.log_e_split_differs(t.count(lambda c: c.requests)[1:], t.rho[1:])) for t in tables.values()
-    ]
-    return float(combine.weighted_mean(logs)) if logs else 0.0
+    passed = evidence.in_favour is not None and evidence.in_favour >= limit_for
+    return Verdict.PASS if passed else Verdict.INCONCLUSIVE
 
 
 def with_baseline(spec: RolloutSpec, state: RolloutState) -> RolloutState:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from relevo.rollout.assessment import CLIENT, Assessment, CheckResult, with_traffic
+from relevo.rollout.assessment import CLIENT, Assessment, with_traffic
 from relevo.rollout.observation import Arm, Counts
 from relevo.rollout.ramp import expand
 from relevo.rollout.spec import RolloutSpec
@@ -95,7 +95,7 @@ def _most_telling(over: Any, seen: Any) -> int:
 
 def explain_failure(spec: RolloutSpec, state: RolloutState, assessment: Assessment) -> str:
     """One sentence: which check decided, how many requests, the effect and its interval, the e-value and its limit."""
-    culprit = max((c for c in assessment.checks if c.log_against is not None), key=lambda c: _share(spec, c))
+    culprit = next(c for c in assessment.checks if c.verdict is Verdict.FAIL)
     e_value = f"e-value {format_e(assessment.log_against)}, limit {format_e(assessment.limit_against)}"
     if culprit.name == "predictions":
         return f"predictions. {_predictions_sentence(spec, state)}; {e_value}."
@@ -109,11 +109,6 @@ def explain_failure(spec: RolloutSpec, state: RolloutState, assessment: Assessme
         if effect.sentence.endswith(")")
         else f"{culprit.name}. {state.candidate} {effect.what} {bad_candidate:,} of {all_candidate:,} requests; {e_value}."
     )
-
-
-def _share(spec: RolloutSpec, check: CheckResult) -> float:
-    weight = getattr(spec.decision.weights, check.name)
-    return (check.log_against or 0.0) + math.log(weight) if weight else -math.inf
 
 
 def _predictions_sentence(spec: RolloutSpec, state: RolloutState) -> str:
