@@ -125,12 +125,10 @@ def _plots(state: RolloutState, line: Timeline, facts: dict[str, Any]) -> list[d
         )
         add("Latency", "Over all requests so far, as the load generator saw them.", plots.latency(line))
         if against and line.against:
-            caption = (
-                "Evidence that the candidate is worse. 1 says nothing; the line “together” decides, and has the limit."
-            )
+            caption = "Evidence that the candidate is worse. 1 says nothing; “together” decides. Drawn up to 50 times the limit."
             add("Evidence against it", caption, plots.evidence(line, line.against, against, against=True))
         if proof and line.proof:
-            caption = "Evidence that the candidate is no worse by its margin. Promotion needs every gated check over the limit."
+            caption = "Evidence that it is no worse by its margin; every gated check needs the limit. Drawn up to 50 times that."
             add("Evidence for it", caption, plots.evidence(line, line.proof, proof, against=False))
     predictions = {arm: contents.counts_of(state, arm).predictions for arm in Arm}
     if any(sum(p.values()) for p in predictions.values()):

@@ -23,11 +23,11 @@ from relevo.report.series import ARMS, Timeline, sliding_rate
 
 __all__ = ["errors", "evidence", "latency", "mix", "weights", "window_seconds"]
 
-INK, FAINT, GRID, PAPER, STABLE, CANDIDATE, BAD, HELD, BAND = (f"#0f1e{i:02x}" for i in range(1, 10))
+INK, FAINT, GRID, PAPER, STABLE, CANDIDATE, GOOD, BAD, HELD, BAND = (f"#0f1e{i:02x}" for i in range(1, 11))
 CHECKS = {name: f"#0f1f{i:02x}" for i, name in enumerate(("errors", "latency", "predictions", "accuracy"), 1)}
 _VARIABLES = {
     **{INK: "ink", FAINT: "faint", GRID: "grid", PAPER: "paper", STABLE: "stable", CANDIDATE: "candidate"},
-    **{BAD: "bad", HELD: "held", BAND: "band"},
+    **{GOOD: "good", BAD: "bad", HELD: "held", BAND: "band"},
     **{colour: name for name, colour in CHECKS.items()},
 }
 _ARM_STYLE = {"stable": (STABLE, "-"), "candidate": (CANDIDATE, "-")}
@@ -54,6 +54,7 @@ _STYLE = {
     "ytick.color": FAINT,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
+    "xtick.major.pad": 6,
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
@@ -78,7 +79,8 @@ def weights(line: Timeline) -> Markup:
         )
         axes.step(line.seconds, line.weight_live, where="post", color=CANDIDATE, label="live in the proxy")
         axes.plot(line.seconds, line.weight_seen, ".", color=INK, markersize=3.5, label="seen in requests")
-        axes.set_ylim(0, max(_greatest(line.weight_live, line.weight_set, line.weight_seen) * 1.2, 10))
+        top = max(_greatest(line.weight_live, line.weight_set, line.weight_seen) * 1.2, 10)
+        axes.set_ylim(0, min(top, 108))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %"))
         _legend(axes)
         return _to_svg(figure, "Weight of the candidate over time", "weights")
@@ -141,7 +143,7 @@ def evidence(line: Timeline, values: Mapping[str, NDArray[np.float64]], limit: f
             else:
                 colour = CHECKS.get(name, FAINT)
                 axes.plot(line.seconds, shown, color=colour, linestyle=_CHECK_DASHES.get(name, "-"), label=name)
-        axes.axhline(limit, color=BAD if against else STABLE, linewidth=1.3, linestyle=(0, (6, 3)), zorder=1)
+        axes.axhline(limit, color=BAD if against else GOOD, linewidth=1.3, linestyle=(0, (6, 3)), zorder=1)
         note = f"limit {limit:g}: roll back" if against else f"limit {limit:g}: proven"
         # At the side where the lines are not: evidence grows towards the right.
         axes.annotate(
@@ -208,9 +210,10 @@ def _over_time(line: Timeline, *, name_phases: bool = False) -> tuple[Figure, Ax
         if name_phases and (span.end - span.begin) / end * 66 > len(span.name):
             axes.annotate(
                 span.name,
-                ((span.begin + span.end) / 2, 0.985),
+                (span.begin, 0.985),
                 xycoords=("data", "axes fraction"),
-                ha="center",
+                xytext=(4, 0),
+                textcoords="offset points",
                 va="top",
                 fontsize=9,
                 color=FAINT,
@@ -218,9 +221,10 @@ def _over_time(line: Timeline, *, name_phases: bool = False) -> tuple[Figure, Ax
     for i, span in enumerate(line.holds):
         axes.axvspan(
             span.begin, max(span.end, span.begin + end / 300), facecolor="none", edgecolor=HELD, hatch="///", linewidth=0, zorder=0,
-            label="held" if i == 0 else None,
+            label="held" if name_phases and i == 0 else None,
         )  # fmt: skip
     axes.set_xlim(0, end)
+    axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(unit="s", sep=" ") if end < 600 else FuncFormatter(_clock))
     return figure, axes
