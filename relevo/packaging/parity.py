@@ -22,7 +22,7 @@ Prober = Callable[[Rows], Answer]
 """Classes [rows], and probabilities [rows, classes] where the model has them."""
 
 _RANDOM_ROWS = 2000
-_ROWS_ONE_BY_ONE = 500
+_ROWS_ONE_BY_ONE = 300
 _FATAL = 4
 _THRESHOLD_ROWS = 6000
 _BOUNDARY_PAIRS = 40

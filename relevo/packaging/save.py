@@ -165,5 +165,10 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
     aside = folder.with_name(f"{temporary.name}-old")
     if folder.exists():
         folder.rename(aside)
-    temporary.rename(folder)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if aside.exists():
+            aside.rename(folder)
+        raise
     shutil.rmtree(aside, ignore_errors=True)
