@@ -9,23 +9,16 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from relevo.rollout.checks import (
-    Evidence,
-    judge_accuracy,
-    judge_errors,
-    judge_latency,
-    judge_predictions,
-    judge_split,
-    log_mean,
-)
+from relevo.rollout.checks import CLIENT, Evidence, gather, judge_split, log_mean
 from relevo.rollout.ledger import SourceLedger, cell
 from relevo.rollout.observation import Arm, Counts
 from relevo.rollout.ramp import Step
 from relevo.rollout.spec import RolloutSpec
 from relevo.rollout.state import RolloutState, Verdict
-from relevo.rollout.tables import Table, latency_thresholds, table_of, usual_rates
+from relevo.rollout.tables import latency_thresholds, table_of, usual_rates
 
 __all__ = [
+    "CLIENT",
     "Assessment",
     "CheckResult",
     "assess",
@@ -34,9 +27,6 @@ __all__ = [
     "with_baseline",
     "with_traffic",
 ]
-
-CLIENT = "locust"
-"""The source that sees answers as a client does: predictions, labels, shadow pairs."""
 
 SPLIT_LOG_LIMIT = math.log(1000)
 """When a split as seen is told to differ from the one set: one false alarm in a thousand rollouts."""
@@ -94,7 +84,7 @@ def assess(spec: RolloutSpec, steps: tuple[Step, ...], state: RolloutState) -> A
         return Assessment((), 0.0, limit_against, limit_for)
     sources = spec.counting_sources
     tables = [table_of(state, name, known, steps) for name, known in state.ledger.sources.items() if name in sources]
-    evidence = _evidence(spec, state, tables)
+    evidence = gather(spec, state, tables)
     weights = {e.name: getattr(spec.decision.weights, e.name) for e in evidence if e.against is not None}
     # Each check's share in the sum, in logs; those without evidence are left out and the rest scaled.
     shares = {e.name: e.against + math.log(w) for e in evidence if e.against is not None and (w := weights[e.name]) > 0}
@@ -112,22 +102,6 @@ def assess(spec: RolloutSpec, steps: tuple[Step, ...], state: RolloutState) -> A
         for e in evidence
     )
     return Assessment(checks, total, limit_against, limit_for, judge_split(tables))
-
-
-def _evidence(spec: RolloutSpec, state: RolloutState, tables: list[Table]) -> list[Evidence]:
-    """What each check that is made has to say."""
-    checks, client = spec.checks, next((t for t in tables if t.source == CLIENT), None)
-    found = []
-    if checks.errors is not None:
-        found.append(judge_errors(checks.errors, tables))
-    if checks.latency is not None:
-        found.append(judge_latency(checks.latency, tables, state.thresholds, state.usual_rates))
-    if checks.predictions is not None and spec.has_client:
-        limit = spec.shadow.max_disagreement if spec.has_shadow_stage else None
-        found.append(judge_predictions(checks.predictions, client, state.classes, state.ledger.pairs(), limit))
-    if checks.accuracy is not None and spec.has_client:
-        found.append(judge_accuracy(checks.accuracy, client))
-    return found
 
 
 def _verdict(evidence: Evidence, limit_for: float, *, failed: bool) -> Verdict:
@@ -153,15 +127,15 @@ def with_baseline(spec: RolloutSpec, state: RolloutState) -> RolloutState:
 def has_baseline(spec: RolloutSpec, state: RolloutState) -> bool:
     """Whether every source that can has seen enough of the stable revision alone."""
     sources = [state.ledger.sources.get(name, SourceLedger()) for name in spec.baseline_sources]
-    return all(s.table.get(cell(0, Arm.STABLE), Counts()).requests >= spec.baseline.requests for s in sources)
+    return all(source.counts(cell(0, Arm.STABLE)).requests >= spec.baseline.requests for source in sources)
 
 
 def exposed_requests(state: RolloutState, steps: Iterable[str] | None = None) -> int:
     """How many users' requests the candidate had, by the source that saw most; in all steps of the ramp unless some are named."""
     keys = [str(i) for i in range(1, state.step + 1)] if steps is None else list(steps)
     cells = [cell(key, Arm.CANDIDATE) for key in keys]
-    tables = [ledger.table for ledger in state.ledger.sources.values()]
-    return max((sum(t[c].requests for c in cells if c in t) for t in tables), default=0)
+    sources = state.ledger.sources.values()
+    return max((sum(source.counts(c).requests for c in cells) for source in sources), default=0)
 
 
 def with_traffic(state: RolloutState, arm: Arm, source: str) -> Counts:

@@ -1,33 +1,29 @@
-"""The four checks and the split: from the counts to log e-values, each by the tests of `relevo.statistics`. Pure.
+"""The four checks and the split: from the counts to log e-values, by the bets of `relevo.statistics`. Pure.
 
 Every check has, per source that can see it, evidence against the candidate and evidence for it; `relevo.rollout.assessment` puts the
-checks together. What the sources have in common is judged in one call, with the sources as an axis: a tick has a thousandth of a second.
+checks together. Errors, wrong answers and predicted classes are streams of events of which the arm is bet on: they are judged in one
+go by `relevo.rollout.panel`, and so are the latencies, for a tick has a thousandth of a second.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from relevo.rollout.observation import Counts, Pairs
-from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, LatencyCheck, PredictionsCheck
+from relevo.rollout.observation import Pairs
+from relevo.rollout.panel import label_panel, latency_panel
+from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, LatencyCheck, PredictionsCheck, RolloutSpec
+from relevo.rollout.state import RolloutState
 from relevo.rollout.tables import Table
-from relevo.statistics import betting, bounded, exceedance, mix, sample_ratio
-from relevo.statistics.counts import Floats
+from relevo.statistics import bounded, sample_ratio
 
-__all__ = [
-    "Evidence",
-    "judge_accuracy",
-    "judge_errors",
-    "judge_latency",
-    "judge_predictions",
-    "judge_split",
-    "log_mean",
-]
+__all__ = ["CLIENT", "Evidence", "gather", "judge_split", "log_mean"]
+
+CLIENT = "locust"
+"""The source that sees answers as a client does: predictions, labels, shadow pairs."""
 
 LEAST_GATED_RATE = 0.04
 """Promotion waits for the thresholds up to about p95; at p99 too few requests are over to wait for."""
@@ -47,99 +43,98 @@ class Evidence:
     in_favour: float | None = None
 
 
-def judge_errors(check: ErrorsCheck, tables: Sequence[Table]) -> Evidence:
-    """Failed requests, by every source."""
+def gather(spec: RolloutSpec, state: RolloutState, tables: Sequence[Table]) -> list[Evidence]:
+    """What each check that is made has to say of the counts in the sources' tables."""
+    checks, client = spec.checks, next((t for t in tables if t.source == CLIENT), None)
+    errors, accuracy, predictions = checks.errors, checks.accuracy, checks.predictions
     if not tables:
-        return Evidence("errors", check.gate)
-    counts = np.array([[[(c.errors, c.requests) for c in row] for row in t.cells] for t in tables], dtype=np.float64)
-    return _judge_failures("errors", check, counts, tables[0].rho)
+        return [Evidence(name, check.gate) for name, check in checks if check is not None]
+    # The streams of events, each with its counts per step and arm: failures by source, wrong answers, predicted classes.
+    failed = [[min(c.errors, c.requests) for row in t.cells for c in row] for t in tables]
+    wrong = [[min(c.wrong, c.labelled) for row in client.cells for c in row]] if client and client.has_labels else []
+    classes = _class_streams(client, state.classes) if client else []
+    of_errors, of_accuracy = errors or ErrorsCheck(), accuracy or AccuracyCheck()
+    ratios = (of_errors.tolerance, of_errors.margin), (of_accuracy.tolerance, of_accuracy.margin)
+    panel = label_panel(tables[0].shares, ratios, 1 + (predictions or PredictionsCheck()).tolerance)
+    logs = panel.log_e(np.array(failed + wrong + classes, dtype=np.float64)).tolist()
+    found: list[Evidence] = []
+    if errors is not None:
+        totals = [sum(c.requests for _, c in t.cells) for t in tables]
+        found.append(_judge_failures("errors", errors, [row[0:2] for row in logs], failed, totals))
+    if checks.latency is not None:
+        found.append(_judge_latency(checks.latency, state, tables))
+    if predictions is not None and spec.has_client:
+        mix = [log_e for row in logs[len(failed) + len(wrong) :] for log_e in row[4:6]]
+        limit = spec.shadow.max_disagreement if spec.has_shadow_stage else None
+        found.append(_judge_predictions(predictions, mix, state.ledger.pairs(), limit))
+    if accuracy is not None and spec.has_client:
+        totals = [sum(c.labelled for _, c in client.cells)] if client else []
+        found.append(_judge_failures("accuracy", accuracy, [row[2:4] for row in logs[len(failed) :]], wrong, totals))
+    return found
 
 
-def judge_accuracy(check: AccuracyCheck, table: Table | None) -> Evidence:
-    """Wrong answers, where the load carries labels."""
-    if table is None or not table.has_labels:
-        return Evidence("accuracy", check.gate)
-    counts = np.array([[[(c.wrong, c.labelled) for c in row] for row in table.cells]], dtype=np.float64)
-    return _judge_failures("accuracy", check, counts, table.rho)
+def _class_streams(table: Table, classes: tuple[str, ...]) -> list[list[int]]:
+    """Answers by predicted class: those of the stable revision, and all others as one more."""
+    predicted = [c.predictions for row in table.cells for c in row]
+    known = [[p.get(name, 0) for p in predicted] for name in classes]
+    counted = [sum(column) for column in zip(*known, strict=True)] if known else [0] * len(predicted)
+    return [*known, [sum(p.values()) - n for p, n in zip(predicted, counted, strict=True)]]
 
 
-def _judge_failures(name: str, check: ErrorsCheck | AccuracyCheck, counts: Floats, rho: Floats) -> Evidence:
-    """Bad events of all requests. `counts`: bad and all, shape (sources, steps, 2 arms, 2).
+def _judge_failures(
+    name: str,
+    check: ErrorsCheck | AccuracyCheck,
+    logs: Sequence[Sequence[float]],
+    bad: Sequence[Sequence[int]],
+    totals: Sequence[int],
+) -> Evidence:
+    """Bad events by source. `logs`: what betting on "worse" and on "not worse" has won; `totals`: the candidate's requests.
 
     The candidate may be promoted when it is below margin times the stable arm's rate, or below the objective whatever the stable arm does.
     The hypothesis bet against is that it is neither, so the two e-values are averaged. With no bad event only the second moves.
     """
-    total = counts[..., 1]
-    bad = np.minimum(
-        counts[..., 0], total
-    )  # a source may have counted a failure of which it has not yet counted the request
-    worse = betting.log_e_worse(bad, rho, check.tolerance)
-    ratio = betting.log_e_not_worse(bad, rho, check.margin)
-    rate = bounded.log_e_rate_below(bad[..., 1].sum(axis=-1), total[..., 1].sum(axis=-1), check.objective)
-    in_favour = min(map(_log_mean_of_two, ratio.tolist(), rate.tolist()))
-    return Evidence(name, check.gate, log_mean(worse.tolist()), in_favour)
+    if not bad:
+        return Evidence(name, check.gate)
+    below = bounded.log_e_rate_below([sum(row[1::2]) for row in bad], totals, check.objective).tolist()
+    pairs = list(zip(logs, below, strict=False))
+    in_favour = min(log_mean((not_worse, rate)) for (_, not_worse), rate in pairs)
+    return Evidence(name, check.gate, log_mean([worse for (worse, _), _ in pairs]), in_favour)
 
 
-def judge_latency(
-    check: LatencyCheck,
-    tables: Sequence[Table],
-    thresholds: Mapping[str, tuple[int, ...]],
-    usual_rates: Mapping[str, tuple[float, ...]],
-) -> Evidence:
-    """Requests over the thresholds, by every source that has some. `thresholds`, `usual_rates`: as the state holds them."""
-    against: list[float] = []
-    in_favour: list[float] = []
-    for table in tables:
-        if not (chosen := thresholds.get(table.source)):
-            continue
-        rates = usual_rates[table.source]
-        over, total = table.exceedances(chosen, check.tolerance)
-        against.append(float(exceedance.log_e_slower(over, total, table.rho, rates)))
-        gated, gated_rates, margins = _gated_thresholds(rates, check.margin)
-        not_slower = exceedance.log_e_not_slower(over[gated], total, table.rho, gated_rates, margins)
-        in_favour.append(float(not_slower.min()))
-    if not against:
+def _judge_latency(check: LatencyCheck, state: RolloutState, tables: Sequence[Table]) -> Evidence:
+    """Requests over the thresholds, by every source that has some: the average over them against, and for it the weakest of the gated."""
+    measured = [t for t in tables if state.thresholds.get(t.source) and state.usual_rates.get(t.source)]
+    if not measured:
         return Evidence("latency", check.gate)
+    rates = [state.usual_rates[t.source] for t in measured]
+    events = [row for t in measured for row in t.latency_events(state.thresholds[t.source], check.tolerance)]
+    panel = latency_panel(tables[0].shares, tuple(r for source in rates for r in source), check.margin)
+    logs = iter(panel.log_e(np.array(events, dtype=np.float64)).tolist())
+    against, in_favour = [], []
+    for source in rates:
+        by_threshold = [next(logs) for _ in source]
+        against.append(log_mean([slower for slower, _ in by_threshold]))
+        gated = [e for (_, e), rate in zip(by_threshold, source, strict=True) if rate >= LEAST_GATED_RATE]
+        in_favour.append(min(gated or [e for _, e in by_threshold]))
     return Evidence("latency", check.gate, log_mean(against), min(in_favour))
 
 
-@lru_cache(maxsize=64)
-def _gated_thresholds(rates: tuple[float, ...], margin: float) -> tuple[list[int], Floats, Floats]:
-    """The thresholds that promotion waits for, and their rates and margins."""
-    gated = [i for i, rate in enumerate(rates) if rate >= LEAST_GATED_RATE] or list(range(len(rates)))
-    gated_rates = np.array([rates[i] for i in gated])
-    return gated, gated_rates, exceedance.margin_at(margin, gated_rates)
-
-
-def judge_predictions(
-    check: PredictionsCheck,
-    table: Table | None,
-    classes: tuple[str, ...],
-    pairs: Pairs,
-    max_disagreement: float | None,
+def _judge_predictions(
+    check: PredictionsCheck, mix: Sequence[float], pairs: Pairs, max_disagreement: float | None
 ) -> Evidence:
     """Has the mix of predicted classes shifted, and do the arms disagree on more shadowed rows than `max_disagreement`?
 
-    `classes`: those of the stable revision; all others are one more. `max_disagreement`: None without a shadow stage. Only the
-    disagreement is gated: a better model may well shift the mix a little.
+    `max_disagreement`: None without a shadow stage. Only the disagreement is gated: a better model may well shift the mix a little.
     """
     gated = check.gate and max_disagreement is not None
-    if table is None:
+    if not mix:
         return Evidence("predictions", gated)
-    counts = np.array([[_per_class(c, classes) for c in row] for row in table.cells], dtype=np.float64)
-    shifted = float(mix.log_e_mix_shifted(np.moveaxis(counts, -1, 0), table.rho, check.tolerance))
     if max_disagreement is None:
-        return Evidence("predictions", gated, shifted)
+        return Evidence("predictions", gated, log_mean(mix))
     disagreed = min(pairs.disagreed, pairs.compared)
     above = float(bounded.log_e_rate_above(disagreed, pairs.compared, max_disagreement))
     below = float(bounded.log_e_rate_below(disagreed, pairs.compared, max_disagreement))
-    return Evidence("predictions", gated, log_mean([shifted, above]), below)
-
-
-def _per_class(counts: Counts, classes: tuple[str, ...]) -> list[int]:
-    predicted = counts.predictions
-    known = [predicted.get(name, 0) for name in classes]
-    return [*known, sum(predicted.values()) - sum(known)]
+    return Evidence("predictions", gated, log_mean((log_mean(mix), above)), below)
 
 
 def judge_split(tables: Sequence[Table]) -> float:
@@ -150,7 +145,7 @@ def judge_split(tables: Sequence[Table]) -> float:
     if not tables or len(tables[0].cells) < 2:
         return 0.0
     requests = np.array([[[c.requests for c in row] for row in t.cells[1:]] for t in tables], dtype=np.float64)
-    return log_mean(sample_ratio.log_e_split_differs(requests, tables[0].rho[1:]).tolist())
+    return log_mean(sample_ratio.log_e_split_differs(requests, tables[0].shares[1:]).tolist())
 
 
 def log_mean(logs: Sequence[float], weights: Sequence[float] | None = None) -> float:
@@ -161,7 +156,3 @@ def log_mean(logs: Sequence[float], weights: Sequence[float] | None = None) -> f
         return highest
     total = sum(share * math.exp(log_e - highest) for share, log_e in zip(shares, logs, strict=True))
     return highest + math.log(total / sum(shares))
-
-
-def _log_mean_of_two(one: float, other: float) -> float:
-    return log_mean((one, other))

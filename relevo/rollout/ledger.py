@@ -56,10 +56,15 @@ class SourceLedger:
 
     @property
     def table(self) -> Mapping[Key, Counts]:
-        """Counts by `cell`."""
+        """All counts by `cell`."""
         if not self.open or not self.closed:
             return self.open or self.closed
         return _add(self.closed, self.open)
+
+    def counts(self, key: Key) -> Counts:
+        """The counts of one `cell`, zeros where there are none."""
+        closed, current = self.closed.get(key), self.open.get(key)
+        return closed + current if closed and current else closed or current or Counts()
 
     @property
     def pairs(self) -> Pairs:
@@ -94,8 +99,7 @@ class Ledger:
         total = Counts()
         if known := self.sources.get(source):
             for step in steps:
-                if counts := known.table.get(cell(step, arm)):
-                    total = total + counts
+                total = total + known.counts(cell(step, arm))
         return total
 
     def pairs(self) -> Pairs:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from relevo.rollout.spec import Canary, Ramp, RolloutSpec
+from relevo.rollout.spec import Canary, Load, Ramp, RolloutSpec, Strategy
 
 __all__ = ["Step", "expand"]
 
@@ -22,11 +23,16 @@ def expand(spec: RolloutSpec) -> tuple[Step, ...]:
 
     An immediate strategy has no steps.
     """
-    if spec.strategy.immediate is not None:
+    return _expand(spec.strategy, spec.load)
+
+
+@lru_cache(maxsize=64)
+def _expand(strategy: Strategy, load: Load) -> tuple[Step, ...]:
+    if strategy.immediate is not None:
         return ()
-    canary = spec.strategy.canary or Canary()
+    canary = strategy.canary or Canary()
     weights = canary.weights or _expand_ramp(canary.ramp or Ramp())
-    load, last = spec.load, len(weights) - 1
+    last = len(weights) - 1
     return tuple(
         Step(
             weight,

@@ -6,8 +6,10 @@ the ramp. Baseline traffic, all of it to the stable revision, compares nothing; 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,28 +28,24 @@ class Table:
     """One source's counts over the steps."""
 
     source: str
-    rho: Floats
-    """The candidate's share of the traffic per step, shape (steps,)."""
+    shares: tuple[float, ...]
+    """The candidate's share of the traffic per step."""
     cells: tuple[tuple[Counts, Counts], ...]
     """Per step: stable, candidate."""
     edges_ms: tuple[float, ...]
+
+    @property
+    def rho(self) -> Floats:
+        """The shares as an array, shape (steps,)."""
+        return np.array(self.shares)
 
     def count(self, of: Callable[[Counts], float]) -> Floats:
         """One number per step and arm, shape (steps, 2)."""
         return np.array([[of(stable), of(candidate)] for stable, candidate in self.cells], dtype=np.float64)
 
     @property
-    def has_latency(self) -> bool:
-        return any(c.latency for row in self.cells for c in row)
-
-    @property
     def has_labels(self) -> bool:
         return any(c.labelled for row in self.cells for c in row)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes predicted by either arm."""
-        return tuple(sorted({name for row in self.cells for c in row for name in c.predictions}))
 
     def exceedances(self, thresholds: tuple[int, ...], tolerance: float) -> tuple[Floats, Floats]:
         """Requests over each threshold, shape (thresholds, steps, 2), and all with a latency, shape (steps, 2).
@@ -55,32 +53,42 @@ class Table:
         The candidate is counted over the first edge that is at least (1 + tolerance) times the threshold, so that being slower by
         less than the tolerance is not held against it.
         """
-        width = len(self.edges_ms) + 1
-        histograms = np.array([[c.latency or (0,) * width for c in row] for row in self.cells], dtype=np.float64)
-        above = np.cumsum(histograms[:, :, ::-1], axis=2)[:, :, ::-1]  # [i]: slower than edge i-1
-        edges = np.array(self.edges_ms)
-        allowed = np.searchsorted(edges, edges[list(thresholds)] * (1 + tolerance) * (1 - 1e-9))
-        stable = above[:, 0, [i + 1 for i in thresholds]]
-        candidate = above[:, 1, np.minimum(allowed, len(edges) - 1) + 1]
-        return np.stack([stable, candidate], axis=-1).transpose(1, 0, 2), above[:, :, 0]
+        events = np.array(self.latency_events(thresholds, tolerance), dtype=np.float64)
+        outcomes = events.reshape(len(thresholds), len(self.cells), 2, 2)
+        return outcomes[:, :, 0, :], outcomes[0].sum(axis=1)
+
+    def latency_events(self, thresholds: tuple[int, ...], tolerance: float) -> list[list[int]]:
+        """For each threshold, requests per step, outcome (over, not over) and arm, in this order; counted as in `exceedances`."""
+        allowed = _allowed(self.edges_ms, thresholds, tolerance)
+        totals = [(sum(stable.latency), sum(candidate.latency)) for stable, candidate in self.cells]
+        rows = []
+        for i, j in zip(thresholds, allowed, strict=True):
+            row: list[int] = []
+            for (stable, candidate), (all_stable, all_candidate) in zip(self.cells, totals, strict=True):
+                over, over_allowed = sum(stable.latency[i + 1 :]), sum(candidate.latency[j + 1 :])
+                row += (over, over_allowed, all_stable - over, all_candidate - over_allowed)
+            rows.append(row)
+        return rows
+
+
+@lru_cache(maxsize=64)
+def _allowed(edges_ms: tuple[float, ...], thresholds: tuple[int, ...], tolerance: float) -> tuple[int, ...]:
+    """For each threshold, the first edge that is at least (1 + tolerance) times it, or the last."""
+    wanted = [edges_ms[i] * (1 + tolerance) * (1 - 1e-9) for i in thresholds]
+    return tuple(min(bisect_left(edges_ms, edge), len(edges_ms) - 1) for edge in wanted)
 
 
 def table_of(state: RolloutState, source: str, ledger: SourceLedger, steps: tuple[Step, ...]) -> Table:
     """The counts of one source, shadow stage first."""
-    counts = ledger.table
-    keys: list[tuple[str, float]] = [
-        (SHADOW, 0.5),
-        *((str(i), s.weight_percent / 100) for i, s in enumerate(steps[: state.step], 1)),
-    ]
-    cells = tuple(
-        (counts.get(cell(k, Arm.STABLE), Counts()), counts.get(cell(k, Arm.CANDIDATE), Counts())) for k, _ in keys
-    )
-    return Table(source, np.array([rho for _, rho in keys]), cells, ledger.edges_ms)
+    keys = (SHADOW, *map(str, range(1, state.step + 1)))
+    shares = (0.5, *(s.weight_percent / 100 for s in steps[: state.step]))
+    cells = tuple((ledger.counts(cell(key, Arm.STABLE)), ledger.counts(cell(key, Arm.CANDIDATE))) for key in keys)
+    return Table(source, shares, cells, ledger.edges_ms)
 
 
 def latency_thresholds(ledger: SourceLedger, check: LatencyCheck) -> tuple[int, ...]:
     """Indices of the edges nearest above the stable revision's quantiles, from its traffic before the candidate had any."""
-    histogram = np.array(ledger.table.get(cell(0, Arm.STABLE), Counts()).latency, dtype=np.float64)
+    histogram = np.array(ledger.counts(cell(0, Arm.STABLE)).latency, dtype=np.float64)
     if not histogram.sum():
         return ()
     share = np.cumsum(histogram) / histogram.sum()
@@ -90,5 +98,5 @@ def latency_thresholds(ledger: SourceLedger, check: LatencyCheck) -> tuple[int, 
 
 def usual_rates(ledger: SourceLedger, thresholds: tuple[int, ...]) -> tuple[float, ...]:
     """How often the stable revision exceeded each threshold in its baseline traffic; kept off 0 and 1."""
-    histogram = ledger.table.get(cell(0, Arm.STABLE), Counts()).latency
+    histogram = ledger.counts(cell(0, Arm.STABLE)).latency
     return tuple((sum(histogram[i + 1 :]) + 0.5) / (sum(histogram) + 1) for i in thresholds)

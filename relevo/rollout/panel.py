@@ -1,0 +1,88 @@
+"""All the bets of a rollout side by side: made once per ramp, judged each tick by one product of matrices.
+
+The log of a bet's capital is linear in the counts (`relevo.statistics.mixture`), and all sources and checks share the candidate's shares of
+the traffic. So what `relevo.statistics` would be asked one by one, each time with checks of its input, is here one question. The
+bets themselves are those of `relevo.statistics`; `tests/unit/rollout/test_checks.py` holds the answers against theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from inspect import signature
+
+import numpy as np
+
+from relevo.statistics import betting, exceedance, mix
+from relevo.statistics.counts import Floats
+from relevo.statistics.mixture import Bets
+
+__all__ = ["Panel", "label_panel", "latency_panel"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Panel:
+    """Several sets of bets on the same events. `log_factors`: as in `Bets`, with the sets' bets one after the other."""
+
+    log_factors: Floats
+    log_weights: Floats
+    starts: tuple[int, ...]
+    """Where each set begins among the bets."""
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, sets: Sequence[Bets]) -> Panel:
+        """A panel of sets that bet on events of the same shape."""
+        sizes = tuple(bets.log_weights.size for bets in sets)
+        starts = tuple(sum(sizes[:i]) for i in range(len(sizes)))
+        factors = np.concatenate([bets.log_factors for bets in sets], axis=-1)
+        return cls(factors, np.concatenate([bets.log_weights for bets in sets]), starts, sizes)
+
+    def log_e(self, events: Floats) -> Floats:
+        """The log e-value of each stream by each set. `events`: shape (streams, events). Result: shape (streams, sets)."""
+        own = self.log_factors.ndim == 3  # a matrix of its own for each stream
+        terms = (events[:, None, :] @ self.log_factors)[:, 0, :] if own else events @ self.log_factors
+        terms += self.log_weights
+        highest = np.maximum.reduceat(terms, self.starts, axis=-1)
+        terms -= np.repeat(highest, self.sizes, axis=-1)
+        np.exp(terms, out=terms)
+        total: Floats = np.log(np.add.reduceat(terms, self.starts, axis=-1))
+        total += highest
+        return total
+
+
+@lru_cache(maxsize=64)
+def label_panel(rho: tuple[float, ...], ratios: tuple[tuple[float, float], ...], mix_ratio: float) -> Panel:
+    """Bets on the arm of each event, in the order (step, arm).
+
+    The sets: for each (tolerance, margin) of `ratios` "risk ratio above the tolerance" and "risk ratio below the margin"; then "a class's
+    share rose by more than `mix_ratio`" and "it fell by more".
+    """
+    held_back, held_back_for = _held_back(betting.log_e_worse), _held_back(betting.log_e_not_worse)
+    sets = []
+    for tolerance, margin in ratios:
+        sets.append(betting.worse_bets(rho, tolerance, betting.WORSE, held_back))
+        sets.append(betting.not_worse_bets(rho, margin, betting.NOT_WORSE, held_back_for))
+    held_back = _held_back(mix.log_e_mix_shifted)
+    sets.append(betting.worse_bets(rho, mix_ratio, betting.WORSE, held_back))
+    fell = betting.worse_bets(tuple(1 - share for share in rho), mix_ratio, betting.WORSE, held_back)
+    # A fall is a rise with the arms' roles exchanged: the same bets with each step's two rows exchanged.
+    exchanged = np.arange(2 * len(rho)).reshape(-1, 2)[:, ::-1].ravel()
+    sets.append(Bets(fell.log_factors[exchanged], fell.log_weights))
+    return Panel.of(sets)
+
+
+@lru_cache(maxsize=64)
+def latency_panel(rho: tuple[float, ...], usual_rates: tuple[float, ...], margin: float) -> Panel:
+    """For each threshold, by its usual rate, the two sets "no slower" and "slower by the margin", on events (step, over or not, arm)."""
+    margins = tuple(exceedance.margin_at(margin, usual_rates).tolist())
+    slower = exceedance.slower_bets(rho, usual_rates, exceedance.SLOWER, _held_back(exceedance.log_e_slower))
+    held_back = _held_back(exceedance.log_e_not_slower)
+    not_slower = exceedance.not_slower_bets(rho, usual_rates, margins, betting.NOT_WORSE, held_back)
+    return Panel.of((slower, not_slower))
+
+
+def _held_back(test: object) -> float:
+    """How much of its capital a test holds back for later steps, unless it is told."""
+    return float(signature(test).parameters["held_back"].default)  # type: ignore[arg-type]
