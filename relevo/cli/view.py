@@ -128,7 +128,8 @@ def _weight(s: Snapshot, requests_per_second: float | None, width: int, ascii_on
     right = Text.assemble(("load " if load else "", QUIET), ", ".join(load))
     label = Text.assemble((f" {live:>3} %", f"bold {CANDIDATE}"), (detail, style))
     length = max(min(width - 9 - label.cell_len - right.cell_len - 3, 40), 8)
-    left = Text(f"{'weight':<9}", QUIET).append(_bar(live / 100, length, ascii_only), CANDIDATE).append(label)
+    bar = _bar(live / 100, length, CANDIDATE, track="░", end="", ascii_only=ascii_only)
+    left = Text.assemble((f"{'weight':<9}", QUIET), bar, label)
     row = Table.grid(expand=True)
     row.add_column(ratio=1, no_wrap=True, overflow="crop")
     row.add_column(justify="right", no_wrap=True, overflow="crop")
@@ -194,7 +195,9 @@ def _evidence(e: float | None, limit: float, length: int, style: str, ascii_only
         return Text(f"{'-':>7}", QUIET)
     log_e = math.log(e) if e > 0 else -math.inf
     share = min(max(log_e / math.log(limit), 0.0), 1.0)
-    return Text.assemble(f"{e_value(e):>7}  ", (_bar(share, length, ascii_only), style))
+    return Text.assemble(
+        f"{e_value(e):>7}  ", _bar(share, length - 1, style, track=" ", end="│", ascii_only=ascii_only)
+    )
 
 
 def _verdict(check: CheckView, ascii_only: bool) -> Text:
@@ -260,12 +263,12 @@ def _clock(s: Snapshot) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
 
 
-def _bar(share: float, length: int, ascii_only: bool) -> str:
-    """A bar in eighths of a character; anything above nothing shows at least one of them."""
+def _bar(share: float, length: int, style: str, *, track: str, end: str, ascii_only: bool) -> Text:
+    """A bar in eighths of a character; anything above nothing shows at least one of them. The rest is a faint track."""
     if ascii_only:
         full = math.ceil(share * length)
-        return "#" * full + "." * (length - full)
+        return Text().append("#" * full, style).append("." * (length - full), QUIET).append("|" if end else "")
     eighths = max(round(share * length * 8), 1 if share > 0 else 0)
     full, rest = divmod(eighths, 8)
-    partial = " ▏▎▍▌▋▊▉"[rest] if rest else ""
-    return "█" * full + partial + "░" * (length - full - len(partial))
+    filled = "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
+    return Text().append(filled, style).append(track * (length - len(filled)) + end, QUIET)

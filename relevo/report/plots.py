@@ -1,12 +1,7 @@
-"""The report's plots, as SVG that takes its colours and its font from the page: one drawing serves light, dark and paper.
-
-matplotlib draws in marker colours that no one would choose; `_to_svg` replaces each by a variable of the page's style sheet
-(`templates/report.css`). Arms and checks differ in line style as well as in colour.
-"""
+"""The report's plots. Arms and checks differ in line style as well as in colour. `relevo.report.drawing` says how they look."""
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Mapping
@@ -19,49 +14,31 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from relevo.report.drawing import (
+    BAD,
+    BAND,
+    CANDIDATE,
+    CHECKS,
+    FAINT,
+    GOOD,
+    HELD,
+    INK,
+    PAPER,
+    SIZE_INCHES,
+    STABLE,
+    STYLE,
+    to_svg,
+)
 from relevo.report.series import ARMS, Timeline, sliding_rate
 
 __all__ = ["errors", "evidence", "latency", "mix", "weights", "window_seconds"]
 
-INK, FAINT, GRID, PAPER, STABLE, CANDIDATE, GOOD, BAD, HELD, BAND = (f"#0f1e{i:02x}" for i in range(1, 11))
-CHECKS = {name: f"#0f1f{i:02x}" for i, name in enumerate(("errors", "latency", "predictions", "accuracy"), 1)}
-_VARIABLES = {
-    **{INK: "ink", FAINT: "faint", GRID: "grid", PAPER: "paper", STABLE: "stable", CANDIDATE: "candidate"},
-    **{GOOD: "good", BAD: "bad", HELD: "held", BAND: "band"},
-    **{colour: name for name, colour in CHECKS.items()},
-}
-_ARM_STYLE = {"stable": (STABLE, "-"), "candidate": (CANDIDATE, "-")}
+_ARM_COLOURS = {"stable": STABLE, "candidate": CANDIDATE}
 _CHECK_DASHES = {
     "errors": "-",
     "latency": (0, (5, 1.5)),
     "predictions": (0, (1.5, 1.2)),
     "accuracy": (0, (5, 1.5, 1, 1.5)),
-}
-_SIZE_INCHES = (5.6, 3.1)
-_STYLE = {
-    "svg.fonttype": "none",
-    "font.size": 10.5,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "text.color": INK,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.major.pad": 6,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
 }
 
 
@@ -72,7 +49,7 @@ def window_seconds(line: Timeline) -> float:
 
 def weights(line: Timeline) -> Markup:
     """The candidate's share of the traffic: set, live in the proxy, and as seen in the requests of the step."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _over_time(line, name_phases=True)
         axes.step(
             line.seconds, line.weight_set, where="post", color=FAINT, linestyle=(0, (4, 2)), linewidth=1.2, label="set"
@@ -83,36 +60,36 @@ def weights(line: Timeline) -> Markup:
         axes.set_ylim(0, min(top, 108))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %"))
         _legend(axes)
-        return _to_svg(figure, "Weight of the candidate over time", "weights")
+        return to_svg(figure, "Weight of the candidate over time", "weights")
 
 
 def errors(line: Timeline) -> Markup:
     """The share of failed requests by arm: over all requests so far, and pale over a sliding window."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _over_time(line)
         rates = []
         for arm in ARMS:
-            colour, dashes = _ARM_STYLE[arm]
+            colour = _ARM_COLOURS[arm]
             counts = line.counts[arm]
             bad, total = counts["errors"], counts["requests"]
             so_far = 100 * np.divide(bad, total, out=np.full_like(bad, np.nan), where=total > 0)
             lately = 100 * sliding_rate(bad, total, line.seconds, window_seconds(line))
             axes.plot(line.seconds, lately, color=colour, linewidth=1.1, alpha=0.45)
-            axes.plot(line.seconds, so_far, color=colour, linestyle=dashes, label=arm)
+            axes.plot(line.seconds, so_far, color=colour, label=arm)
             rates += [so_far, lately]
         axes.set_ylim(0, max(_greatest(*rates) * 1.15, 0.1))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %"))
         _legend(axes)
-        return _to_svg(figure, "Error rate by arm over time", "errors")
+        return to_svg(figure, "Error rate by arm over time", "errors")
 
 
 def latency(line: Timeline) -> Markup:
     """p50 and p99 by arm, each over all requests so far: the samples keep quantiles, which cannot be subtracted."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _over_time(line)
         drawn = []
         for arm in ARMS:
-            colour, _ = _ARM_STYLE[arm]
+            colour = _ARM_COLOURS[arm]
             for key, dashes in (("p99_ms", (0, (4, 1.5))), ("p50_ms", "-")):
                 values = line.counts[arm][key]
                 axes.plot(line.seconds, values, color=colour, linestyle=dashes, label=f"{arm} {key[:3]}")
@@ -127,12 +104,12 @@ def latency(line: Timeline) -> Markup:
             axes.set_ylim(0, max(high * 1.15, 1))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} ms"))
         _legend(axes, columns=2)
-        return _to_svg(figure, "Latency quantiles by arm over time", "latency")
+        return to_svg(figure, "Latency quantiles by arm over time", "latency")
 
 
 def evidence(line: Timeline, values: Mapping[str, NDArray[np.float64]], limit: float, *, against: bool) -> Markup:
     """E-values per check on a log axis with their limit; against the candidate, also all checks together."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _over_time(line)
         axes.set_yscale("log")
         low, high = 1e-2, limit * 50
@@ -155,7 +132,7 @@ def evidence(line: Timeline, values: Mapping[str, NDArray[np.float64]], limit: f
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
         _legend(axes, columns=3)
         title = "E-values against the candidate over time" if against else "E-values for the candidate over time"
-        return _to_svg(figure, title, "against" if against else "proof")
+        return to_svg(figure, title, "against" if against else "proof")
 
 
 def mix(stable: Mapping[str, int], candidate: Mapping[str, int], *, most: int = 20) -> Markup:
@@ -169,8 +146,8 @@ def mix(stable: Mapping[str, int], candidate: Mapping[str, int], *, most: int = 
             for k in counts
         ]
         classes = [*sorted(common, key=_natural), "others"]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
         axes = figure.add_subplot()
         axes.grid(visible=False, axis="x")
         at, width = np.arange(len(classes)), 0.38
@@ -182,7 +159,7 @@ def mix(stable: Mapping[str, int], candidate: Mapping[str, int], *, most: int = 
                 at + side * width / 2,
                 shares,
                 width * 0.94,
-                color=_ARM_STYLE[arm][0],
+                color=_ARM_COLOURS[arm],
                 edgecolor=PAPER,
                 linewidth=0,
                 hatch=hatch,
@@ -194,12 +171,12 @@ def mix(stable: Mapping[str, int], candidate: Mapping[str, int], *, most: int = 
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %"))
         axes.margins(y=0.12)
         _legend(axes)
-        return _to_svg(figure, "Share of each predicted class by arm", "mix")
+        return to_svg(figure, "Share of each predicted class by arm", "mix")
 
 
 def _over_time(line: Timeline, *, name_phases: bool = False) -> tuple[Figure, Axes]:
     """An empty plot over time, with every second phase shaded and holds hatched."""
-    figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
+    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
     axes = figure.add_subplot()
     axes.grid(visible=False, axis="x")
     end = max(float(line.seconds[-1]) if len(line) else 0.0, 1.0)
@@ -256,23 +233,3 @@ def _natural(name: str) -> tuple[int, float, str]:
 def _shorten(name: str, most: int = 14) -> str:
     # A dollar sign would begin matplotlib's formula mode.
     return (name if len(name) <= most else f"{name[: most - 1]}…").replace("$", r"\$")
-
-
-def _to_svg(figure: Figure, title: str, key: str) -> Markup:
-    """The figure as an SVG element to put into a page, in the page's colours and font."""
-    buffer = io.StringIO()
-    # Identifiers are made from the salt: plots of one page must not share them, and one report is always the same file.
-    with mpl.rc_context({"svg.hashsalt": key}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var(--{variable})")
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
-    # All text of users in it was escaped by matplotlib.
-    view_box = re.search(r'viewBox="[^"]*"', text)
-    opening = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {view_box[0] if view_box else ""} role="img" aria-label="{title}">'
-    return Markup(re.sub(r"<svg[^>]*>", opening, text, count=1))
