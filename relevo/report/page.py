@@ -46,7 +46,7 @@ def write_report(
     """
     record = store.get(uid)
     page = _render(record, store.transitions(uid), store.samples(uid), stable, candidate, now or datetime.now(UTC))
-    path = folder / f"{record.rollout.spec.target}-{uid}.html"
+    path = folder / f"{uid}.html"
     partial = path.with_suffix(".html.partial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
