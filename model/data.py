@@ -33,9 +33,8 @@ class DatasetSpec:
 
 DATASETS = {
     "iris": DatasetSpec(load_iris, binned_columns=(2,), bins=32),  # petal length
-    "digits": DatasetSpec(
-        load_digits, binned_columns=tuple(range(64)), bins=16
-    ),  # every pixel, a whole number from 0 to 16
+    # Pixels near the edge, which few digits reach: whole numbers from 0 to 16.
+    "digits": DatasetSpec(load_digits, binned_columns=(1, 6, 7, 14, 15, 22, 25, 49), bins=16),
 }
 
 
