@@ -1,0 +1,1 @@
+"""What relevo promises in numbers, measured: `python -m benchmarks` runs the short form of each."""
