@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from relevo.rollout.state import HoldReason, Phase, RolloutState, Verdict
+if TYPE_CHECKING:
+    from relevo.rollout.state import RolloutState
 
 __all__ = ["ExitCode", "exit_code_of"]
 
@@ -30,6 +32,8 @@ class ExitCode(IntEnum):
 
 def exit_code_of(state: RolloutState) -> ExitCode:
     """What a rollout's end, or where it was left, means for a script."""
+    from relevo.rollout.state import HoldReason, Phase, Verdict  # `relevo --help` needs no state
+
     if state.phase is Phase.PROMOTED:
         return ExitCode.OK
     if state.phase is Phase.ROLLED_BACK:

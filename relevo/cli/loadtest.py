@@ -8,11 +8,9 @@ from typing import Annotated
 
 import typer
 
-from relevo.cli.output import err
-from relevo.cli.rollouts import LocustPortOption, TargetArgument
-from relevo.cli.wiring import Local
+from relevo.cli.options import LOCUST_PORT, LocustPortOption, TargetArgument
+from relevo.cli.output import tell
 from relevo.errors import BadInput
-from relevo.platforms.local import ports
 
 __all__ = ["loadtest"]
 
@@ -21,9 +19,12 @@ def loadtest(
     target: TargetArgument = None,
     users: Annotated[int, typer.Option(help="Simulated users to begin with.", min=1)] = 10,
     seconds: Annotated[int | None, typer.Option(help="End after this many seconds; else with Ctrl-C.", min=1)] = None,
-    locust_port: LocustPortOption = 8089,
+    locust_port: LocustPortOption = LOCUST_PORT,
 ) -> None:
     """Send held-out rows as V2 requests through the proxy, with Locust's dashboard open."""
+    from relevo.cli.wiring import Local
+    from relevo.platforms.local import ports
+
     local = Local.open()
     name = local.target(target)
     record = local.store.latest(name)
@@ -37,10 +38,8 @@ def loadtest(
     argv = [*program.argv(), "--autostart", "--users", str(users), "--spawn-rate", str(users)]
     if seconds is not None:
         argv += ["--run-time", f"{seconds}s", "--autoquit", "0"]
-    err.print(
-        f"Locust's dashboard: {program.web_url}   {name}: {local.platform.proxy_url}/v2/models/{name}/infer   (Ctrl-C ends it)",
-        soft_wrap=True,
-    )
+    requests_url = f"{local.platform.proxy_url}/v2/models/{name}/infer"
+    tell(f"Locust's dashboard: {program.web_url}   Requests: {requests_url}   (Ctrl-C ends it)")
     with subprocess.Popen(argv, env={**os.environ, **program.env(), "LOCUST_AUTOSTART": "true"}) as process:
         try:
             code = process.wait()

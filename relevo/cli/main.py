@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-import tempfile
-import traceback
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 import relevo
 from relevo.cli import loadtest, models, platform, rollouts, show
 from relevo.cli.exit_codes import ExitCode
-from relevo.cli.output import err
+from relevo.cli.output import tell
 from relevo.errors import BadInput, Conflict, RelevoError
 
 __all__ = ["app", "run"]
+
+THE_MACHINES = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.EIO,
+    }
+)
+"""Errors of the operating system that are neither the user's input nor a fault of relevo's."""
 
 app = typer.Typer(
     name="relevo",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # a box around the help is not worth the Markdown parser it takes to draw it
     help="Bring a new version of a scikit-learn model to all its users, on a decision that can be trusted, and back when it is worse.",
     epilog="Exit codes: 0 done or promoted, 1 failure, 2 bad input, 10 rolled back, 11 inconclusive, 12 held as unmeasurable, "
     "70 internal error, 130 interrupted.",
@@ -70,9 +86,7 @@ def _run() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except RelevoError as error:
-        err.print(f"[bold red]error:[/] {_escaped(error.message)}", soft_wrap=True)
-        if error.next_step:
-            err.print(f"       {_escaped(error.next_step)}", soft_wrap=True)
+        _tell_error("error:", error.message, error.next_step)
         return ExitCode.BAD_INPUT if isinstance(error, BadInput | Conflict) else ExitCode.FAILURE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
@@ -80,6 +94,8 @@ def _run() -> int:
         # Whoever read our output has gone; nothing more can be printed, and nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
+    except OSError as error:
+        return _storage_error(error) if error.errno in THE_MACHINES else _internal_error()
     except Exception:
         return _internal_error()
     return ExitCode.OK
@@ -87,15 +103,37 @@ def _run() -> int:
 
 def _internal_error() -> int:
     """Keep the traceback in a file: it is for whoever mends relevo."""
-    with tempfile.NamedTemporaryFile("w", prefix="relevo-error-", suffix=".txt", delete=False) as file:
-        traceback.print_exc(file=file)
-    err.print(f"[bold red]internal error:[/] {_escaped(str(sys.exc_info()[1]))}", soft_wrap=True)
-    err.print(f"       This is a fault of relevo's own. Details: {file.name}", soft_wrap=True)
+    import tempfile
+    import traceback
+
+    kind, problem, _ = sys.exc_info()
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="relevo-error-", suffix=".txt", delete=False) as file:
+            traceback.print_exc(file=file)
+        where = file.name
+    except OSError as error:
+        where = f"none, for no file could be written ({error.strerror})"
+    _tell_error(
+        "internal error:",
+        f"{kind.__name__ if kind else ''}: {problem}",
+        f"This is a fault of relevo's own. Details: {where}",
+    )
     return ExitCode.INTERNAL
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+def _storage_error(error: OSError) -> int:
+    """What the machine would not do, in its own words."""
+    where = f"{error.filename}: " if error.filename else ""
+    _tell_error(
+        "error:", f"{where}{error.strerror}", "Make room or give access, then call again; nothing else was lost."
+    )
+    return ExitCode.FAILURE
+
+
+def _tell_error(word: str, message: str, next_step: str) -> None:
+    tell(Text(word, "bold red"), message)
+    if next_step:
+        tell(f"       {next_step}")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ from typing import Annotated
 
 import typer
 
-from relevo.cli.output import Output, OutputOption, emit, out
+from relevo.cli.output import Output, OutputOption, emit, say
 from relevo.errors import BadInput
-from relevo.packaging import list_packages, load_package
-from relevo.packaging.store import home_folder
 
 __all__ = ["package_app", "train"]
 
@@ -45,6 +43,8 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="Folder of a model package.")], output: OutputOption = Output.TABLE
 ) -> None:
     """Compare every file with its digest, and say what the package is."""
+    from relevo.packaging import load_package
+
     package = load_package(folder)
     if output is not Output.TABLE:
         emit(
@@ -53,12 +53,15 @@ def verify(
         )
         return
     meta = package.metadata
-    out.print(f"{folder}: {meta.name}:{meta.version}, {len(package.digests)} files, every digest is right.")
-    out.print(f"Served by {meta.runtime}: {meta.runtime_reason}", soft_wrap=True)
+    say(f"{folder}: {meta.name}:{meta.version}, {len(package.digests)} files, every digest is right.")
+    say(f"Served by {meta.runtime}: {meta.runtime_reason}")
 
 
 @package_app.command("list")
 def list_() -> None:
     """List the packages of the local store."""
+    from relevo.packaging import list_packages
+    from relevo.packaging.store import home_folder
+
     for ref in list_packages(home_folder()):
-        out.print(f"{ref.name}:{ref.version}  {ref.folder}", soft_wrap=True)
+        say(f"{ref.name}:{ref.version}  {ref.folder}")

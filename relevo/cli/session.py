@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from rich.live import Live
+from rich.text import Text
 
 from relevo.cli.exit_codes import ExitCode, exit_code_of
-from relevo.cli.output import Output, emit, err, out
+from relevo.cli.output import Output, emit, err, say, tell
 from relevo.cli.view import render
-from relevo.cli.wiring import Local, clock
+from relevo.cli.wiring import NO_LOCUST, Local, clock
 from relevo.errors import Transient
-from relevo.reconcile.driver import Driver, is_dead, take
+from relevo.reconcile.driver import Driver
+from relevo.reconcile.lease import is_dead, take
 from relevo.reconcile.snapshot import Snapshot
 from relevo.reconcile.tick import Tick
 from relevo.rollout.state import HoldReason, Phase, RolloutState
@@ -41,7 +43,7 @@ class Watch:
         """Show a tick."""
         if self.live is None:
             for t in tick.decision.transitions:
-                err.print(f"{t.at:%H:%M:%S}  {t.before} -> {t.after}: {t.message}", soft_wrap=True)
+                tell(f"{t.at.astimezone():%H:%M:%S}  {t.before} -> {t.after}: {t.message}")
             return
         snapshot = tick.snapshot
         before = self._drawn
@@ -55,7 +57,7 @@ class Watch:
         """Say once what does not work just now."""
         if message not in self._troubles:
             self._troubles.add(message)
-            (self.live.console if self.live else err).print(f"[yellow]waiting:[/] {message}", soft_wrap=True)
+            tell(Text("waiting:", "yellow"), message)  # `err` is the live view's console, which makes room for it
 
     def stop_when(self, tick: Tick) -> bool:
         """Whether to leave a rollout that has been held as unmeasurable for too long."""
@@ -126,7 +128,7 @@ def conclude(state: RolloutState, output: Output = Output.TABLE) -> ExitCode:
         else "RolledBack, inconclusive"
     )
     reason = state.reason or (state.hold.message if state.hold else "")
-    out.print(f"[{style}]{word}[/]: {reason}", soft_wrap=True)
+    say(Text(word, style).append(":", "default"), reason)
     sys.stdout.flush()
     return code
 
@@ -143,9 +145,7 @@ def follow(local: Local, record: Record, done: Callable[[Record], bool], *, time
         if done(record):
             return record
         if is_dead(record.driver):
-            return drive(
-                local, record, locust_url=local.locust_url() or "http://127.0.0.1:9", until=lambda t: done(t.record)
-            )
+            return drive(local, record, locust_url=local.locust_url() or NO_LOCUST, until=lambda t: done(t.record))
         time.sleep(0.1)
     raise Transient(
         f"{record.rollout.spec.target}: {record.driver} has not done it within {timeout_seconds:g} s",

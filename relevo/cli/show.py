@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.live import Live
-from rich.table import Table
 
 from relevo.cli.exit_codes import ExitCode, exit_code_of
-from relevo.cli.output import Output, OutputOption, emit, err, out
-from relevo.cli.rollouts import TargetArgument
-from relevo.cli.view import render
-from relevo.cli.wiring import Local
+from relevo.cli.options import TargetArgument
+from relevo.cli.output import Output, OutputOption, emit, out, say, tell
 from relevo.errors import BadInput, RelevoError
-from relevo.packaging import Package
-from relevo.reconcile.driver import is_dead
-from relevo.reconcile.snapshot import Snapshot
-from relevo.store.rollouts import Record
+
+if TYPE_CHECKING:
+    from relevo.cli.wiring import Local
+    from relevo.packaging import Package
+    from relevo.reconcile.snapshot import Snapshot
+    from relevo.store.rollouts import Record
 
 __all__ = ["history", "report", "status"]
 
@@ -34,6 +33,8 @@ def status(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show where a rollout is, whether it is safe, why, and what comes next."""
+    from relevo.cli.wiring import Local
+
     local = Local.open()
     name = _known(local, target)
     record = local.store.latest(name)
@@ -43,24 +44,36 @@ def status(
     if not watch:
         _show_once(local, record, output)
         return
+    raise typer.Exit(_watch(local, record.state.uid))
+
+
+def _watch(local: Local, uid: str) -> ExitCode:
+    """Show every change until the rollout has ended."""
+    from rich.live import Live
+
+    from relevo.cli.view import render
+
     with Live(console=out, auto_refresh=False) as live:
         while True:
-            record = local.store.get(record.state.uid)
+            record = local.store.get(uid)
             if snapshot := _last(local, record):
                 live.update(render(snapshot, locust_url=local.locust_url() or ""), refresh=True)
             if record.state.phase.is_terminal:
-                raise typer.Exit(exit_code_of(record.state))
+                return exit_code_of(record.state)
             time.sleep(WATCH_SECONDS)
 
 
 def _known(local: Local, target: str | None) -> str:
     """The target that is meant; also one that is down but has a history."""
-    if target is None and not local.platform.services() and (record := local.store.latest()):
+    record = local.store.latest(target)
+    if record is not None and (target is not None or not local.services()):
         return record.rollout.spec.target
     return local.target(target)
 
 
 def _last(local: Local, record: Record) -> Snapshot | None:
+    from relevo.reconcile.snapshot import Snapshot
+
     sample = local.store.last_sample(record.state.uid)
     return Snapshot.from_json(sample) if sample else None
 
@@ -79,12 +92,13 @@ def _show_idle(local: Local, name: str, output: Output) -> None:
         )
         return
     ready = "ready" if stable.ready else f"not ready: {stable.detail}"
-    out.print(
-        f"{name}: {stable.name} serves {stable.storage_uri} ({ready}); there has been no rollout.", soft_wrap=True
-    )
+    say(f"{name}: {stable.name} serves {stable.storage_uri} ({ready}); there has been no rollout.")
 
 
 def _show_once(local: Local, record: Record, output: Output) -> None:
+    from relevo.cli.view import render
+    from relevo.reconcile.lease import is_dead
+
     snapshot = _last(local, record)
     if output is not Output.TABLE:
         driver = "" if is_dead(record.driver) else record.driver
@@ -98,11 +112,9 @@ def _show_once(local: Local, record: Record, output: Output) -> None:
     if snapshot is not None:
         out.print(render(snapshot, locust_url=local.locust_url() or ""))
     else:
-        out.print(f"{record.rollout.spec.target}: {record.state.shown_phase}")
+        say(f"{record.rollout.spec.target}: {record.state.shown_phase}")
     if not record.state.phase.is_terminal and (not record.driver or is_dead(record.driver)):
-        err.print(
-            f"No process drives this rollout; `relevo deploy-canary {record.rollout.spec.target}` goes on with it."
-        )
+        tell(f"No process drives this rollout; `relevo deploy-canary {record.rollout.spec.target}` goes on with it.")
 
 
 def history(
@@ -111,27 +123,44 @@ def history(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List rollouts and every transition: when, who, which rule, and why."""
+    from relevo.cli.wiring import Local
+
     local = Local.open()
     records = [local.store.get(uid)] if uid else list(reversed(local.store.find(target)))
+    if not records and target is not None:
+        local.target(target)
     entries = [_entry(local, record) for record in records]
     if output is not Output.TABLE:
         emit(entries, output)
         return
     if not entries:
-        out.print("No rollout yet.")
+        say("No rollout yet.")
     for entry in entries:
-        table = Table(
-            title=f"{entry['uid']}  {entry['storageUri']}  {entry['phase']}",
-            title_justify="left",
-            box=None,
-            pad_edge=False,
-        )
-        for column in ("time", "who", "rule", "to", "why"):
-            table.add_column(column, no_wrap=column != "why", vertical="top")
-        for t in entry["transitions"]:
-            table.add_row(t["at"][11:19], t["who"], t["rule"], t["after"], t["message"])
+        _print_entry(entry)
+
+
+def _print_entry(entry: dict[str, Any]) -> None:
+    """One rollout: a line that names it, then a row for each transition. In a pipe no row is wrapped."""
+    from rich.table import Table
+    from rich.text import Text
+
+    say(Text(f"{entry['uid']}  {entry['storageUri']}  {entry['phase']}", "bold"))
+    rows = [("time", "who", "rule", "to", "why")] + [
+        (f"{datetime.fromisoformat(t['at']).astimezone():%H:%M:%S}", t["who"], t["rule"], t["after"], t["message"])
+        for t in entry["transitions"]
+    ]
+    if out.is_terminal:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in rows[0]:
+            table.add_column(name, no_wrap=name != "why", vertical="top")
+        for row in rows[1:]:
+            table.add_row(*map(Text, row))
         out.print(table)
-        out.print()
+    else:
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        for row in rows:
+            say("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]))
+    say("")
 
 
 def _entry(local: Local, record: Record) -> dict[str, Any]:
@@ -170,7 +199,8 @@ def report(
     ] = None,
 ) -> None:
     """Write a rollout's report: one HTML page that opens with no network."""
-    from relevo.report import write_report  # brings matplotlib, which no other command needs
+    from relevo.cli.wiring import Local
+    from relevo.report import write_report
 
     local = Local.open()
     record = local.store.get(uid) if uid else local.store.latest(_known(local, target))
@@ -183,7 +213,7 @@ def report(
         _package(local, record.state.stable_uri),
         _package(local, record.rollout.spec.storage_uri),
     )
-    out.print(str(path), soft_wrap=True)
+    say(str(path))
     raise typer.Exit(ExitCode.OK)
 
 

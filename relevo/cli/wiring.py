@@ -6,28 +6,32 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import relevo
 from relevo.errors import BadInput
-from relevo.evidence.envoy import EnvoySource
-from relevo.evidence.locust import LocustSource
 from relevo.evidence.locust_program import LocustProgram
-from relevo.evidence.source import EvidenceSource
 from relevo.packaging import Package, check_candidate, load_package, resolve
 from relevo.packaging.store import home_folder
-from relevo.platforms.local import files, ports
-from relevo.platforms.local.platform import LocalPlatform
+from relevo.platforms.local import deployment, files, ports
 from relevo.platforms.local.program import Layout, Program
-from relevo.reconcile.smoke import SmokeTest
-from relevo.reconcile.tick import Reconciler
 from relevo.rollout.spec import RolloutSpec
 from relevo.store.rollouts import RolloutStore
 
-__all__ = ["LOCUST", "Local", "clock", "new_uid"]
+if TYPE_CHECKING:
+    from relevo.evidence.source import EvidenceSource
+    from relevo.platforms.local.platform import LocalPlatform
+    from relevo.reconcile.tick import Reconciler
+
+__all__ = ["LOCUST", "NO_LOCUST", "Local", "clock", "new_uid"]
 
 LOCUST = "locust"
 """The name of Locust's program under the supervisor."""
+
+NO_LOCUST = "http://127.0.0.1:9"
+"""In the place of Locust's address, where a rollout has no load. Nothing answers there."""
 
 SMOKE_ROWS = 20
 
@@ -40,31 +44,48 @@ def clock() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Local:
     """Everything under one RELEVO_HOME."""
 
     home: Path
     store: RolloutStore
-    platform: LocalPlatform
 
     @classmethod
     def open(cls) -> Local:
         """RELEVO_HOME, or `.relevo` here."""
         home = home_folder()
-        return cls(home, RolloutStore(home), LocalPlatform(home, resolve=resolve))
+        return cls(home, RolloutStore(home))
+
+    @cached_property
+    def platform(self) -> LocalPlatform:
+        """Envoy and the servers behind it. It takes no package that is not whole."""
+        from relevo.platforms.local.platform import LocalPlatform  # an HTTP client, which `relevo status` does without
+
+        return LocalPlatform(self.home, resolve=_verified)
+
+    def services(self) -> tuple[str, ...]:
+        """The names of the services that are up."""
+        return tuple(service.name for service in deployment.load(Layout.of(self.home)).services)
 
     def target(self, name: str | None) -> str:
         """The service that is meant: the one named, or the only one there is.
 
         Raises:
-            BadInput: none is up, or which one is not clear.
+            BadInput: none is up, there is none of that name, or which one is not clear.
         """
-        services = self.platform.services()
+        services = self.services()
+        if not services:
+            raise BadInput(
+                f"nothing is up under {self.home}", next_step="Start it with `relevo up -f k8s/samples/iris.yaml`."
+            )
+        if name is not None and name not in services:
+            raise BadInput(
+                f"no InferenceService {name} is up; there is {', '.join(services)}",
+                next_step="`relevo up -f MANIFEST` adds one.",
+            )
         if name is not None:
             return name
-        if not services:
-            raise BadInput("nothing is up", next_step="Start it with `relevo up -f k8s/samples/iris.yaml`.")
         if len(services) > 1:
             raise BadInput(
                 f"which one is meant? There are {', '.join(services)}", next_step="Give its name as an argument."
@@ -85,13 +106,18 @@ class Local:
         Raises:
             BadInput: the port is in use by somebody else.
         """
+        self.require_locust_port(web_port)
         program = self.locust(spec.target, stable, web_port)
-        status = self.platform.program_status(LOCUST)
-        if status is None or status.pid is None:
-            ports.require_free(web_port, option="--locust-port")
         env = {**program.env(), "RELEVO_ROLLOUT": uid}
         self.platform.ensure_program(Program(LOCUST, tuple(program.argv()), env, program.health_url, stop_order=0))
         return program
+
+    def require_locust_port(self, web_port: int) -> None:
+        """Refuse a port that somebody else has; our own Locust of the rollout before may have it. Raises `BadInput`."""
+        status = self.platform.program_status(LOCUST)
+        ours = status is not None and status.pid is not None and self.locust_url() == f"http://127.0.0.1:{web_port}"
+        if not ours:
+            ports.require_free(web_port, option="--locust-port")
 
     def locust_url(self) -> str | None:
         """Where the Locust of the last rollout answers; None where there is none."""
@@ -117,6 +143,12 @@ class Local:
 
     def reconciler(self, spec: RolloutSpec, stable: Package, locust_url: str) -> Reconciler:
         """The parts of the loop. An immediate strategy needs no evidence."""
+        # The decision core and its SciPy are for whoever drives a rollout.
+        from relevo.evidence.envoy import EnvoySource
+        from relevo.evidence.locust import LocustSource
+        from relevo.reconcile.smoke import SmokeTest
+        from relevo.reconcile.tick import Reconciler
+
         locust = LocustSource(locust_url)
         known: dict[str, EvidenceSource] = {"locust": locust, "envoy": EnvoySource(self.platform.admin_url)}
         rows: Sequence[Sequence[float]] = stable.heldout().x[:SMOKE_ROWS].tolist()
@@ -128,6 +160,11 @@ class Local:
             smoke_test=SmokeTest(spec.target, stable.metadata.input.name, rows),
             clock=clock,
         )
+
+
+def _verified(storage_uri: str, home: Path) -> Path:
+    """The folder of a package of which every digest is right. Raises `BadInput`."""
+    return load_package(resolve(storage_uri, home)).folder
 
 
 def new_uid(target: str) -> str:

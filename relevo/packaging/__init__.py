@@ -4,10 +4,14 @@
 (`model`) are its users.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from relevo.packaging.compatibility import check_candidate
 from relevo.packaging.package import Package, load_package
-from relevo.packaging.save import TrainingResult, save_package
 from relevo.packaging.store import PackageRef, list_packages, package_folder, resolve
+
+if TYPE_CHECKING:
+    from relevo.packaging.save import TrainingResult, save_package
 
 __all__ = [
     "Package",
@@ -20,3 +24,12 @@ __all__ = [
     "resolve",
     "save_package",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Only a trainer writes packages; NumPy, joblib and Jinja2 would cost every other command half a second.
+    if name in ("TrainingResult", "save_package"):
+        from relevo.packaging import save
+
+        return getattr(save, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

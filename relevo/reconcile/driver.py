@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable
 from datetime import datetime
 
-import psutil
-
 from relevo.errors import Transient
-from relevo.reconcile.tick import LEASE_SECONDS, Reconciler, Tick
-from relevo.store.rollouts import Record, RolloutStore
+from relevo.reconcile.lease import is_dead, me, take
+from relevo.reconcile.tick import Reconciler, Tick
+from relevo.store.rollouts import Record
 
 __all__ = ["Driver", "is_dead", "me", "take"]
 
@@ -21,38 +18,6 @@ PROMPT_SECONDS = 0.02
 
 GIVE_UP_SECONDS = 60.0
 """How long the platform or the store may fail before the driver says so and ends; the rollout stays as it is stored."""
-
-
-def me() -> str:
-    """This process's name as a driver: host, process id, and when it began, for ids are used again."""
-    pid = os.getpid()
-    return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.2f}"
-
-
-def is_dead(driver: str) -> bool:
-    """Whether a driver is known to be dead: it was a process of this host that is no longer there."""
-    try:
-        host, pid, created = driver.rsplit(":", 2)
-    except ValueError:
-        return False
-    if host != socket.gethostname():
-        return False
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != created
-    except psutil.NoSuchProcess:
-        return True
-    except (ValueError, psutil.Error):
-        return False
-
-
-def take(store: RolloutStore, uid: str, *, now: float) -> Record:
-    """Take a rollout's lease for this process; from a dead driver at once, from a living one never.
-
-    Raises:
-        Conflict: a living process drives it.
-    """
-    holder = store.get(uid).driver
-    return store.acquire(uid, me(), now=now, seconds=LEASE_SECONDS, abandoned=is_dead(holder))
 
 
 class Driver:

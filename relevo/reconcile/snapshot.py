@@ -6,16 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from relevo.rollout.assessment import CLIENT, Assessment, exposed_requests
-from relevo.rollout.decision import Decision, desired
 from relevo.rollout.observation import Arm, Counts, Observation, Reading
 from relevo.rollout.ramp import expand
 from relevo.rollout.spec import Canary, RolloutSpec
 from relevo.rollout.state import Phase, RolloutState
+
+if TYPE_CHECKING:
+    # `relevo status` reads a stored snapshot and should not wait for SciPy; only who takes one needs the decision core.
+    from relevo.rollout.assessment import Assessment
+    from relevo.rollout.decision import Decision
 
 __all__ = ["ArmView", "CheckView", "Snapshot", "quantile_ms", "take_snapshot"]
 
@@ -97,6 +100,9 @@ class Snapshot:
 
 def take_snapshot(spec: RolloutSpec, decision: Decision, seen: Observation, now: datetime) -> Snapshot:
     """Gather what people see."""
+    from relevo.rollout.assessment import exposed_requests
+    from relevo.rollout.decision import desired
+
     state, assessment = decision.state, decision.assessment
     wish = desired(spec, state).split
     users = sum(e.users for e in seen.evidence if isinstance(e, Reading))
@@ -132,6 +138,8 @@ def take_snapshot(spec: RolloutSpec, decision: Decision, seen: Observation, now:
 
 
 def _arm(state: RolloutState, arm: Arm) -> ArmView:
+    from relevo.rollout.assessment import CLIENT
+
     keys = ["0", "shadow", *(str(i) for i in range(1, state.step + 1))]
     totals = {name: state.ledger.total(name, arm, keys) for name in state.ledger.sources}
     client = totals.get(CLIENT, Counts())
@@ -210,6 +218,8 @@ def _next(spec: RolloutSpec, state: RolloutState, assessment: Assessment | None,
 
 
 def _next_step(spec: RolloutSpec, state: RolloutState, assessment: Assessment | None, now: datetime) -> str:
+    from relevo.rollout.assessment import exposed_requests
+
     canary, steps = spec.strategy.canary or Canary(), expand(spec)
     seconds = max(canary.step_seconds - (now - state.step_since).total_seconds(), 0)
     requests = max(canary.step_requests - exposed_requests(state, [str(state.step)]), 0)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from relevo.errors import Permanent, RelevoError, Transient
 from relevo.evidence.source import EvidenceSource, LoadGenerator, LoadPlan, ShadowTargets
+from relevo.reconcile.lease import LEASE_SECONDS
 from relevo.reconcile.smoke import SmokeTest
 from relevo.reconcile.snapshot import Snapshot, take_snapshot
 from relevo.rollout.decision import Decision, Desired
@@ -21,10 +22,7 @@ from relevo.rollout.spec import RolloutSpec
 from relevo.rollout.state import Phase
 from relevo.store.rollouts import Record, RolloutStore
 
-__all__ = ["LEASE_SECONDS", "Reconciler", "Tick"]
-
-LEASE_SECONDS = 10.0
-"""How long a driver that says nothing keeps its rollout. One whose process is known to be dead loses it at once."""
+__all__ = ["Reconciler", "Tick"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from relevo.errors import Conflict, Permanent
 from relevo.rollout.commands import Command, Verb
-from relevo.rollout.decision import Transition
 from relevo.rollout.spec import Rollout
 from relevo.rollout.state import RolloutState, dump_state, load_state
 from relevo.store.schema import Database
+
+if TYPE_CHECKING:
+    from relevo.rollout.decision import Transition
 
 __all__ = ["Record", "RolloutStore"]
 
@@ -182,6 +184,8 @@ class RolloutStore:
 
     def transitions(self, uid: str) -> list[Transition]:
         """A rollout's audit log, oldest first."""
+        from relevo.rollout.decision import Transition  # brings SciPy, which `relevo status` should not wait for
+
         with self._database.transaction(write=False) as connection:
             rows = connection.execute("SELECT * FROM transitions WHERE uid = ? ORDER BY id", (uid,)).fetchall()
         return [

@@ -1,0 +1,206 @@
+"""Begins a rollout, or goes on with one that was left, and follows it to its end: behind deploy-canary, retry and undo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relevo.cli.exit_codes import ExitCode
+from relevo.cli.output import Output, tell
+from relevo.cli.session import conclude, drive
+from relevo.cli.wiring import NO_LOCUST, Local, clock, new_uid
+from relevo.errors import BadInput, Conflict, RelevoError
+from relevo.packaging import PackageRef, list_packages
+from relevo.reconcile.lease import take
+from relevo.rollout.spec import Rollout, load_rollout, parse_rollout
+from relevo.rollout.state import Phase, new_state
+from relevo.store.rollouts import Record
+
+__all__ = ["Wish", "deploy", "retry", "undo"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What deploy-canary was asked for."""
+
+    target: str | None
+    version: str | None
+    storage_uri: str | None
+    file: Path | None
+    shadow: bool | None
+
+    def overrides(self) -> dict[str, Any]:
+        """What the options put in the place of the file's fields."""
+        return {} if self.shadow is None else {"shadow": {"enabled": self.shadow}}
+
+
+def deploy(wish: Wish, locust_port: int, hold_timeout_seconds: float | None, output: Output) -> ExitCode:
+    """Roll out what is wished for. Raises `BadInput` before anything is stored, `Conflict` where another rollout is under way."""
+    local = Local.open()
+    if wish.version is not None and wish.storage_uri is not None:
+        raise BadInput("--version and --storage-uri name the candidate twice", next_step="Give one of them.")
+    record = _unfinished(local, wish)
+    if record is None:
+        rollout = _rollout(local, wish)
+        _require_locust_port(local, rollout, locust_port)
+        record = _begin(local, rollout)
+    else:
+        tell(f"Going on with the rollout to {record.rollout.spec.storage_uri} ({record.state.shown_phase}).")
+    return _follow_through(local, record, locust_port, hold_timeout_seconds, output)
+
+
+def retry(target: str | None, locust_port: int, hold_timeout_seconds: float | None, output: Output) -> ExitCode:
+    """Begin the last rollout anew. Raises `BadInput` where it was not rolled back."""
+    local = Local.open()
+    name = local.target(target)
+    record = local.store.latest(name)
+    if record is None or record.state.phase is not Phase.ROLLED_BACK:
+        what = f"the last one is {record.state.shown_phase}" if record else "there has been none"
+        raise BadInput(f"{name}: no rolled back rollout to try again, {what}", next_step="See `relevo history`.")
+    _require_locust_port(local, record.rollout, locust_port)
+    return _follow_through(local, _begin(local, record.rollout), locust_port, hold_timeout_seconds, output)
+
+
+def undo(target: str | None, to: int | None, output: Output) -> ExitCode:
+    """Bring an earlier version back. Raises `BadInput` where there is none, or a rollout is under way."""
+    local = Local.open()
+    name = local.target(target)
+    latest = local.store.latest(name)
+    if latest is not None and not latest.state.phase.is_terminal:
+        raise BadInput(f"{name}: a rollout is under way", next_step=f"`relevo rollback {name}` ends it.")
+    stable = local.platform.observe(name).stable
+    uri = _earlier(local, name, stable.name, to)
+    if uri == stable.storage_uri:
+        raise BadInput(f"{name}: {uri} is what it serves already", next_step="See `relevo history` for the others.")
+    spec = {"target": name, "storageUri": uri, "strategy": {"immediate": {}}}
+    rollout = parse_rollout({"metadata": {"name": name}, "spec": spec}, where="undo")
+    return _follow_through(local, _begin(local, rollout), 0, None, output)
+
+
+def _rollout(local: Local, wish: Wish) -> Rollout:
+    if wish.file is None:
+        target = local.target(wish.target)
+        spec = {"target": target, "storageUri": _candidate_uri(local, target, wish), **wish.overrides()}
+        return parse_rollout({"metadata": {"name": target}, "spec": spec}, where="the command line")
+    rollout = load_rollout(wish.file, wish.overrides())
+    target = rollout.spec.target
+    if not (wish.version or wish.storage_uri):
+        return rollout
+    uri = _candidate_uri(local, target, wish)
+    return rollout.model_copy(update={"spec": rollout.spec.model_copy(update={"storage_uri": uri})})
+
+
+def _candidate_uri(local: Local, target: str, wish: Wish) -> str:
+    if wish.storage_uri is not None:
+        return wish.storage_uri
+    stable = local.platform.observe(target).stable.storage_uri
+    repository, colon, tag = stable.rpartition(":")
+    if not stable.startswith("oci://") or not colon or "/" in tag:
+        raise BadInput(
+            f"{target}: serves {stable}, which has no tag", next_step="Name the candidate with --storage-uri."
+        )
+    if wish.version is None:
+        versions = ", ".join(ref.version for ref in _versions(local, repository)) or "none yet"
+        raise BadInput(f"{target}: which version? The store has {versions}", next_step="Name it with --version.")
+    return f"{repository}:{wish.version}"
+
+
+def _versions(local: Local, repository: str) -> list[PackageRef]:
+    return list_packages(local.home, repository.rpartition("/")[2])
+
+
+def _unfinished(local: Local, wish: Wish) -> Record | None:
+    """The rollout that was left, if this is how to go on with it."""
+    in_file = load_rollout(wish.file).spec if wish.file else None
+    if in_file is not None and wish.target not in (None, in_file.target):
+        raise BadInput(
+            f"{wish.file}: its target is {in_file.target}, not {wish.target}", next_step="Leave the argument out."
+        )
+    target = in_file.target if in_file is not None else local.target(wish.target)
+    record = local.store.latest(target)
+    if record is None or record.state.phase.is_terminal:
+        return None
+    running = record.rollout.spec.storage_uri
+    asked = wish.storage_uri or (f"{running.rpartition(':')[0]}:{wish.version}" if wish.version else None)
+    asked = asked or (in_file.storage_uri if in_file is not None else running)
+    if asked != running:
+        raise Conflict(
+            f"{target}: the rollout to {running} has not ended ({record.state.shown_phase})",
+            next_step=f"Go on with it by `relevo deploy-canary {target}`, or end it with `relevo rollback {target}`.",
+        )
+    return record
+
+
+def _require_locust_port(local: Local, rollout: Rollout, locust_port: int) -> None:
+    """Refuse a port in use before the rollout is stored, for nothing could follow."""
+    if rollout.spec.strategy.immediate is None:
+        local.require_locust_port(locust_port)
+
+
+def _begin(local: Local, rollout: Rollout) -> Record:
+    spec = rollout.spec
+    stable = local.platform.observe(spec.target).stable
+    local.check(spec, stable.storage_uri)
+    now = clock()
+    return local.store.create(rollout, new_state(new_uid(spec.target), stable, now), now)
+
+
+def _follow_through(
+    local: Local, record: Record, locust_port: int, hold_timeout_seconds: float | None, output: Output
+) -> ExitCode:
+    """Drive to the end, in the foreground; Ctrl-C leaves it as it is."""
+    uid = record.state.uid
+    try:
+        # The lease comes first: whoever has it may have a Locust running, which must not be touched.
+        record = take(local.store, uid, now=clock().timestamp())
+        try:
+            locust_url = _start_locust(local, record, locust_port)
+        except BaseException:
+            local.store.release(record)
+            raise
+        record = drive(local, record, locust_url=locust_url, hold_timeout_seconds=hold_timeout_seconds)
+    except KeyboardInterrupt:
+        _tell_interrupted(local, uid)
+        return ExitCode.INTERRUPTED
+    return conclude(record.state, output)
+
+
+def _start_locust(local: Local, record: Record, port: int) -> str:
+    spec = record.rollout.spec
+    if spec.strategy.immediate is not None:
+        return NO_LOCUST
+    program = local.start_locust(spec, record.state.uid, local.package(record.state.stable_uri), port)
+    tell(f"Locust's dashboard: {program.web_url}   Requests: {local.platform.proxy_url}/v2/models/{spec.target}/infer")
+    return program.web_url
+
+
+def _tell_interrupted(local: Local, uid: str) -> None:
+    record = local.store.get(uid)
+    target = record.rollout.spec.target
+    try:
+        weight = f"Traffic stays at {local.platform.observe(target).weight_percent} %"
+    except RelevoError:  # it is told anyway that nobody watches
+        weight = "Traffic stays as it is"
+    tell(f"\nInterrupted in {record.state.shown_phase}. {weight} and nobody watches it.")
+    tell(f"Go on with `relevo deploy-canary {target}`; `relevo rollback {target}` gives all traffic back now.")
+
+
+def _earlier(local: Local, target: str, serving: str, to: int | None) -> str:
+    """The model of an earlier revision, from the history."""
+    records = local.store.find(target)
+    models = {r.state.stable: r.state.stable_uri for r in records}
+    models |= {r.state.candidate: r.rollout.spec.storage_uri for r in records if r.state.phase is Phase.PROMOTED}
+    if to is not None:
+        for revision, uri in models.items():
+            if int(revision.rpartition("-")[2]) == to:
+                return uri
+        known = ", ".join(sorted(models)) or "none"
+        raise BadInput(f"{target}: revision {to} has never served it; {known} did", next_step="See `relevo history`.")
+    promoted = next((r for r in records if r.state.phase is Phase.PROMOTED and r.state.candidate == serving), None)
+    if promoted is None:
+        raise BadInput(
+            f"{target}: {serving} is the first version, there is nothing to undo",
+            next_step="See `relevo history`.",
+        )
+    return promoted.state.stable_uri

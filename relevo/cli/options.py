@@ -1,0 +1,41 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "LOCUST_PORT",
+    "HoldOption",
+    "LocustPortOption",
+    "PlatformName",
+    "PlatformOption",
+    "TargetArgument",
+]
+
+LOCUST_PORT = 8089
+"""Where Locust's web UI is, unless --locust-port says otherwise: the port that Locust itself would take."""
+
+
+class PlatformName(StrEnum):
+    """Where the model is served."""
+
+    LOCAL = "local"
+
+
+TargetArgument = Annotated[
+    str | None, typer.Argument(help="Name of the InferenceService; not needed when there is one.")
+]
+LocustPortOption = Annotated[int, typer.Option("--locust-port", help="Port of Locust's web UI.", min=1, max=65535)]
+PlatformOption = Annotated[
+    PlatformName, typer.Option("--platform", help="Where the model is served.", envvar="PLATFORM")
+]
+HoldOption = Annotated[
+    float | None,
+    typer.Option(
+        "--hold-timeout", help="Leave with exit code 12 when held as unmeasurable for this many seconds.", min=0
+    ),
+]

@@ -1,0 +1,68 @@
+"""What a human orders of a running rollout: promote, rollback, pause, resume. Whoever drives it carries it out; if nobody, we do."""
+
+from __future__ import annotations
+
+import getpass
+
+from relevo.cli.exit_codes import ExitCode
+from relevo.cli.output import Output, tell
+from relevo.cli.session import conclude, drive, follow
+from relevo.cli.wiring import NO_LOCUST, Local, clock
+from relevo.errors import BadInput
+from relevo.reconcile.lease import is_dead
+from relevo.rollout.commands import Verb
+from relevo.rollout.state import Phase
+from relevo.store.rollouts import Record
+
+__all__ = ["order"]
+
+
+def order(target: str | None, verb: Verb, *, to_the_end: bool, output: Output) -> ExitCode:
+    """Store the order and wait until it is carried out; `to_the_end`, until the rollout has ended.
+
+    Raises:
+        BadInput: nothing is up, or there is no rollout under way.
+    """
+    local = Local.open()
+    name = local.target(target)
+    record = local.store.latest(name)
+    if record is None or record.state.phase.is_terminal:
+        what = f"the last rollout has ended ({record.state.phase})" if record else "there has been no rollout"
+        raise BadInput(
+            f"{name}: nothing to {verb.value.removesuffix('-full')}, {what}",
+            next_step=_after_the_end(name, verb, record),
+        )
+    uid = record.state.uid
+    command = local.store.order(uid, verb, by=getpass.getuser(), at=clock())
+    if record.driver and not is_dead(record.driver) and record.lease_until > clock().timestamp():
+        record = follow(
+            local,
+            record,
+            lambda r: r.state.command_seq >= command.seq and (not to_the_end or r.state.phase.is_terminal),
+        )
+    else:
+        record = drive(
+            local,
+            record,
+            locust_url=local.locust_url() or NO_LOCUST,
+            until=lambda t: not to_the_end and t.record.state.command_seq >= command.seq,
+        )
+    if record.state.phase.is_terminal:
+        return conclude(record.state, output)
+    return _tell_what_came_of_it(local, name, uid)
+
+
+def _tell_what_came_of_it(local: Local, name: str, uid: str) -> ExitCode:
+    last = local.store.transitions(uid)[-1]
+    tell(f"{last.after}: {last.message}")
+    if last.rule == "refused":
+        return ExitCode.BAD_INPUT
+    if not local.store.get(uid).driver:
+        tell(f"No process drives this rollout; `relevo deploy-canary {name}` goes on with it.")
+    return ExitCode.OK
+
+
+def _after_the_end(name: str, verb: Verb, record: Record | None) -> str:
+    if record is not None and verb is Verb.ROLLBACK and record.state.phase is Phase.PROMOTED:
+        return f"`relevo undo {name}` brings the version before it back."
+    return f"`relevo deploy-canary {name} --version N` begins one."
