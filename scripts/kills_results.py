@@ -68,7 +68,9 @@ class Result:
     @property
     def line(self) -> str:
         """Progress in one line."""
-        verdict = "right" if self.right else f"WRONG (exit code {self.exit_code}, expected {self.expected})"
+        verdict = "right" if self.right else "the right verdict, but"
+        if self.exit_code != self.expected:
+            verdict = f"WRONG, exit code {self.exit_code}, expected {self.expected}"
         shadow = "shadow" if self.cell.shadow else "no shadow"
         how = f"{self.cell.scenario}, {shadow}, {self.way}"
         words = f"{how}: {verdict}, {self.phase}, {self.cause}, {len(self.kills)} kills, {self.seconds:.0f} s"

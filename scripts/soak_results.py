@@ -58,7 +58,9 @@ class Run:
     @property
     def line(self) -> str:
         """Progress in one line."""
-        verdict = "right" if self.right else f"WRONG (exit code {self.exit_code}, expected {self.expected})"
+        verdict = "right" if self.right else "the right verdict, but"
+        if self.exit_code != self.expected:
+            verdict = f"WRONG, exit code {self.exit_code}, expected {self.expected}"
         shadow = "shadow" if self.cell.shadow else "no shadow"
         words = f"{self.cell.scenario}, {shadow}: {verdict}, {self.phase}, {self.cause}, {self.seconds:.0f} s, {self.exposed} exposed"
         return "; ".join([words, *self.problems]) + ("" if self.right else f"; {self.reason}")
