@@ -15,6 +15,7 @@ import numpy as np
 
 from relevo.rollout.observation import Pairs
 from relevo.rollout.panel import label_panel, latency_panel
+from relevo.rollout.ramp import expand
 from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, LatencyCheck, PredictionsCheck, RolloutSpec
 from relevo.rollout.state import RolloutState
 from relevo.rollout.tables import Table
@@ -27,6 +28,9 @@ CLIENT = "locust"
 
 LEAST_GATED_RATE = 0.04
 """Promotion waits for the thresholds up to about p95; at p99 too few requests are over to wait for."""
+
+EVENTS_PER_STEP = 4
+"""Over the threshold or not, by arm: see `Table.latency_events`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def gather(spec: RolloutSpec, state: RolloutState, tables: Sequence[Table]) -> l
         totals = [sum(c.requests for _, c in t.cells) for t in tables]
         found.append(_judge_failures("errors", errors, [row[0:2] for row in logs], failed, totals))
     if checks.latency is not None:
-        found.append(_judge_latency(checks.latency, state, tables))
+        found.append(_judge_latency(checks.latency, state, tables, last_step=state.step == len(expand(spec))))
     if predictions is not None and spec.has_client:
         mix = [log_e for row in logs[len(failed) + len(wrong) :] for log_e in row[4:6]]
         limit = spec.shadow.max_disagreement if spec.has_shadow_stage else None
@@ -101,22 +105,31 @@ def _judge_failures(
     return Evidence(name, check.gate, log_mean([worse for (worse, _), _ in pairs]), in_favour)
 
 
-def _judge_latency(check: LatencyCheck, state: RolloutState, tables: Sequence[Table]) -> Evidence:
-    """Requests over the thresholds, by every source that has some: the average over them against, and for it the weakest of the gated."""
+def _judge_latency(check: LatencyCheck, state: RolloutState, tables: Sequence[Table], *, last_step: bool) -> Evidence:
+    """Requests over the thresholds, by every source that has some: the average over them against, and for it the weakest of the gated.
+
+    Requests that wait behind one another are slow together, so they are fewer witnesses than they seem: the e-value against is raised to
+    1 / clustering, which keeps it one (Jensen). And a revision with little traffic waits less: only the last step, where the
+    candidate's share of the load is largest, counts for it.
+    """
     measured = [t for t in tables if state.thresholds.get(t.source) and state.usual_rates.get(t.source)]
     if not measured:
         return Evidence("latency", check.gate)
     rates = [state.usual_rates[t.source] for t in measured]
-    events = [row for t in measured for row in t.latency_events(state.thresholds[t.source], check.tolerance)]
+    rows = [row for t in measured for row in t.latency_events(state.thresholds[t.source], check.tolerance)]
+    events = np.array(rows, dtype=np.float64)
     panel = latency_panel(tables[0].shares, tuple(r for source in rates for r in source), check.margin)
-    logs = iter(panel.log_e(np.array(events, dtype=np.float64)).tolist())
-    against, in_favour = [], []
+    slower = iter(panel.log_e(events)[:, 0].tolist())
+    against = log_mean([log_mean([next(slower) for _ in source]) / check.clustering for source in rates])
+    if not last_step:
+        return Evidence("latency", check.gate, against)
+    events[:, :-EVENTS_PER_STEP] = 0
+    not_slower = iter(panel.log_e(events)[:, 1].tolist())
+    proofs = []
     for source in rates:
-        by_threshold = [next(logs) for _ in source]
-        against.append(log_mean([slower for slower, _ in by_threshold]))
-        gated = [e for (_, e), rate in zip(by_threshold, source, strict=True) if rate >= LEAST_GATED_RATE]
-        in_favour.append(min(gated or [e for _, e in by_threshold]))
-    return Evidence("latency", check.gate, log_mean(against), min(in_favour))
+        by_threshold = [(next(not_slower), rate) for rate in source]
+        proofs += [e for e, rate in by_threshold if rate >= LEAST_GATED_RATE] or [e for e, _ in by_threshold]
+    return Evidence("latency", check.gate, against, min(proofs) / check.clustering)
 
 
 def _judge_predictions(

@@ -12,7 +12,8 @@ from relevo.rollout.ramp import expand
 from relevo.rollout.spec import RolloutSpec
 from relevo.rollout.state import RolloutState, Verdict
 from relevo.rollout.tables import table_of
-from relevo.statistics import confidence
+from relevo.statistics import confidence, exceedance
+from relevo.statistics.counts import Floats
 
 __all__ = [
     "Effect",
@@ -60,10 +61,10 @@ def effect_of(spec: RolloutSpec, state: RolloutState, check: str) -> Effect | No
         elif check == "accuracy" and source == CLIENT and table.has_labels:
             bad, what = table.count(lambda c: c.wrong), "answered wrongly"
             totals = stable.labelled, candidate.labelled
-        elif check == "latency" and spec.checks.latency is not None and state.thresholds.get(source):
+        elif check == "latency" and spec.checks.latency is not None and state.usual_rates.get(source):
             thresholds, tolerance = state.thresholds[source], spec.checks.latency.tolerance
             over, seen = table.exceedances(thresholds, tolerance)
-            chosen = _most_telling(over, seen)
+            chosen = _most_telling(over, seen, table.rho, state.usual_rates[source])
             bad, edge = over[chosen], table.edges_ms[thresholds[chosen]]
             what = f"took over {_short(edge)} ms (the candidate: over {_short(edge * (1 + tolerance))} ms)"
             totals = int(seen[:, 0].sum()), int(seen[:, 1].sum())
@@ -86,11 +87,13 @@ def effect_of(spec: RolloutSpec, state: RolloutState, check: str) -> Effect | No
     return best
 
 
-def _most_telling(over: Any, seen: Any) -> int:
-    """The threshold at which the arms' rates are furthest apart."""
-    totals = seen.sum(axis=0)
-    rates = over.sum(axis=1) / totals.clip(min=1)
-    return int((rates[:, 1] - rates[:, 0]).argmax())
+def _most_telling(over: Floats, seen: Floats, rho: Floats, usual_rates: tuple[float, ...]) -> int:
+    """The threshold with the most evidence that the candidate is slower."""
+    by_threshold = [
+        float(exceedance.log_e_slower(over[i : i + 1], seen, rho, usual_rates[i : i + 1]))
+        for i in range(len(usual_rates))
+    ]
+    return by_threshold.index(max(by_threshold))
 
 
 def explain_failure(spec: RolloutSpec, state: RolloutState, assessment: Assessment) -> str:

@@ -2,7 +2,7 @@
 
 `plan` is pure: no client, no clock, no environment, no randomness. It takes in the evidence, then asks four sets of rules in order: what
 a human ordered (`obey`), what the evidence proves (`judge`), what makes going on unsafe or meaningless (`protect`), and what comes next
-(`progress`). The first that answers decides this tick.
+(`progress`). The first that moves the rollout decides this tick; a note in the audit log does not keep the next from being asked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from relevo.rollout.assessment import assess
-from relevo.rollout.decision import Decision, desired
+from relevo.rollout.decision import Decision, Transition, desired
 from relevo.rollout.look import Look
 from relevo.rollout.observation import Observation, Reading, Routes
 from relevo.rollout.ramp import expand
@@ -38,11 +38,16 @@ def plan(spec: RolloutSpec, state: RolloutState, seen: Observation, now: datetim
     state = _take_in(spec, state, seen, now)
     steps = expand(spec)
     look = Look(spec, steps, state, seen, now, assess(spec, steps, state))
+    transitions: list[Transition] = []
     for rule in RULES:
         if outcome := rule(look):
             after, transition = outcome
-            return Decision(after, desired(spec, after), (transition,), look.assessment)
-    return Decision(state, desired(spec, state), (), look.assessment)
+            transitions.append(transition)
+            moved = (after.phase, after.step, after.hold) != (look.state.phase, look.state.step, look.state.hold)
+            look = replace(look, state=after)
+            if moved:
+                break
+    return Decision(look.state, desired(spec, look.state), tuple(transitions), look.assessment)
 
 
 def _take_in(spec: RolloutSpec, state: RolloutState, seen: Observation, now: datetime) -> RolloutState:

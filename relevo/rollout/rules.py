@@ -141,7 +141,10 @@ def _trouble(look: Look) -> tuple[HoldReason, str] | None:
         return HoldReason.STABLE_NOT_READY, f"{state.stable} is not ready, so there is nothing to compare with. {here}"
     for silence in look.silences:
         seconds = (look.now - state.silent_since[silence.source]).total_seconds()
-        if seconds > look.spec.limits.evidence_timeout_seconds:
+        limits = look.spec.limits
+        heard = silence.source in state.ledger.sources
+        # A source that this rollout has not heard of yet is starting, like the candidate.
+        if seconds > (limits.evidence_timeout_seconds if heard else limits.preparation_seconds):
             continues = "It continues by itself when evidence returns"
             rollback = f"`relevo rollback {look.spec.target}` gives all traffic to {state.stable} now."
             message = f"no evidence from {silence.source} for {seconds:.0f} s ({silence.reason}). {here}{continues}; {rollback}"

@@ -142,6 +142,12 @@ class LatencyCheck(Part):
     margin: float = Field(
         2.0, gt=1.0, le=100, description="Promotion needs proof that the ratio of exceedances is below this."
     )
+    clustering: float = Field(
+        2.0,
+        ge=1,
+        le=1000,
+        description="How many slow answers count as one: requests that wait behind one another are slow together.",
+    )
     quantiles: tuple[Share, ...] = Field(
         (0.5, 0.75, 0.9, 0.95, 0.99), min_length=1, description="Where the thresholds are taken."
     )

@@ -119,6 +119,14 @@ class World:
             self.users = desired.users
         self.shadow = desired.shadow_label
 
+    def restart(self, source: str) -> None:
+        """A source loses all it has counted, and says so by a new epoch."""
+        self.epoch[source] += "+"
+        if source == "locust":
+            self.labelled, self.pairs = {}, {}
+        else:
+            self.plain = {}
+
     def pass_time(self, seconds: float) -> None:
         """Let traffic flow."""
         self.now += timedelta(seconds=seconds)
@@ -151,7 +159,9 @@ class World:
         key = (label, revision)
         self.labelled[key] = self.labelled.get(key, Counts()) + counts
         if through_proxy:
-            self.plain[revision] = self.plain.get(revision, Counts()) + replace(counts, predictions={}, labelled=0, wrong=0)
+            self.plain[revision] = self.plain.get(revision, Counts()) + replace(
+                counts, predictions={}, labelled=0, wrong=0
+            )
 
     def _outcomes(self, behaviour: Behaviour, n: int) -> Counts:
         errors = int(self.random.binomial(n, behaviour.errors))
