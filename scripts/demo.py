@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     _relevo("down")
     _say("Training the stable version and the candidate")
     for version, extra in (("1", STABLE), (candidate, TRAINER_ARGUMENTS[options.scenario])):
-        _relevo("train", options.model, "--version", version, "--", *extra)
+        _relevo("train", options.model, "--version", version, "--", "--replace", *extra)
     _say("Serving version 1 behind Envoy")
     _relevo("up", "-f", str(SAMPLES / f"{options.model}.yaml"))
     _say(f"Rolling version {candidate} out by canary")
