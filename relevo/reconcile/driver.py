@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
-from relevo.errors import Transient
+from relevo.errors import RelevoError, Transient
 from relevo.reconcile.lease import is_dead, me, take
 from relevo.reconcile.tick import Reconciler, Tick
 from relevo.store.rollouts import Record
@@ -69,5 +70,7 @@ class Driver:
                 pause = PROMPT_SECONDS if moved else record.rollout.spec.tick_seconds - (time.monotonic() - began)
                 self._sleep(max(pause, 0.0))
         finally:
-            self._reconciler.store.release(record)
+            # A store that fails now must not hide what went wrong before; a lease runs out, and at once when its process has ended.
+            with suppress(RelevoError):
+                self._reconciler.store.release(record)
         return record
