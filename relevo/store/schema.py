@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from relevo.errors import Permanent, Transient
 __all__ = ["Database"]
 
 VERSION = 1
+
+BUSY_SECONDS = 5.0
+"""How long to wait for another process to let go of the file."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS rollouts (
@@ -97,10 +101,10 @@ class Database:
             except OSError as error:
                 message = f"{self.path.parent}: cannot be made ({error.strerror})"
                 raise Permanent(message, next_step="Set RELEVO_HOME to a folder that can be written.") from error
-            connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
+            connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
             connection.row_factory = sqlite3.Row
             # A killed process loses nothing in this mode; only a power cut may lose the last ticks, never consistency.
-            connection.execute("PRAGMA journal_mode = WAL")
+            _keep_a_journal(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, VERSION):
@@ -109,8 +113,7 @@ class Database:
                     next_step="Use that version, or set RELEVO_HOME to a new folder.",
                 )
             if version == 0:
-                connection.executescript(TABLES)
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+                connection.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
             self._connection = connection
         return self._connection
 
@@ -128,3 +131,17 @@ class Database:
                 next_step="Make it writable, or set RELEVO_HOME to a folder that is.",
             )
         return Permanent(f"{self.path}: {text}", next_step="See docs/troubleshooting.md.")
+
+
+def _keep_a_journal(connection: sqlite3.Connection) -> None:
+    """Switch to a write-ahead journal. For this change SQLite does not wait for other processes by itself: we do."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
