@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -28,6 +29,15 @@ def watched(envoy: StubEnvoy, until: Callable[[EnvoyWatch, Seen], bool], *, prob
     return total
 
 
+@contextmanager
+def serving(one: int, two: int, *, ready: bool = True) -> Iterator[tuple[StubEnvoy, StubServer]]:
+    """Envoy with these weights for two revisions that answer, and the second's server."""
+    with StubServer("one") as first, StubServer("two", ready=ready) as second:
+        ports = {"one": first.port, "two": second.port}
+        with StubEnvoy("iris", {"one": one, "two": two}, ports) as envoy:
+            yield envoy, second
+
+
 def test_weights_and_label_are_read_from_envoys_own_dump() -> None:
     """A weight of zero, which Envoy leaves out of its dump, is a zero; another service's route is not read."""
     dump = routes_dump("iris", {"one": 100, "two": 0}, "uid/0")
@@ -38,9 +48,8 @@ def test_weights_and_label_are_read_from_envoys_own_dump() -> None:
 
 def test_weights_that_do_not_sum_to_100_are_a_violation() -> None:
     """Every look at which the weights sum to another number than 100 is told."""
-    with StubServer("one") as one, StubServer("two") as two:
-        with StubEnvoy("iris", {"one": 90, "two": 5}, {"one": one.port, "two": two.port}) as envoy:
-            seen = watched(envoy, lambda _, s: s.looks > 3)
+    with serving(90, 5) as (envoy, _):
+        seen = watched(envoy, lambda _, s: s.looks > 3)
     assert len(seen.wrong_sums) == seen.looks
     assert not seen.not_ready
 
@@ -61,37 +70,34 @@ def test_weight_for_a_revision_that_is_not_ready_is_a_violation() -> None:
 
 def test_a_revision_that_waits_at_zero_need_not_be_ready() -> None:
     """Readiness is asked of what has weight alone."""
-    with StubServer("one") as one, StubServer("two", ready=False) as two:
-        with StubEnvoy("iris", {"one": 100, "two": 0}, {"one": one.port, "two": two.port}) as envoy:
-            seen = watched(envoy, lambda _, s: s.looks > 5)
+    with serving(100, 0, ready=False) as (envoy, _):
+        seen = watched(envoy, lambda _, s: s.looks > 5)
     assert not seen.violations
 
 
 def test_ready_servers_with_right_weights_are_no_violation() -> None:
     """What is as it should be is not told, and a change of weights is kept once."""
-    with StubServer("one") as one, StubServer("two") as two:
-        with StubEnvoy("iris", {"one": 100, "two": 0}, {"one": one.port, "two": two.port}) as envoy:
+    with serving(100, 0) as (envoy, _):
 
-            def shift(_: EnvoyWatch, seen: Seen) -> bool:
-                if seen.looks > 3:
-                    envoy.weights = {"one": 50, "two": 50}
-                return len(seen.changes) == 2
+        def shift(_: EnvoyWatch, seen: Seen) -> bool:
+            if seen.looks > 3:
+                envoy.weights = {"one": 50, "two": 50}
+            return len(seen.changes) == 2
 
-            seen = watched(envoy, shift)
+        seen = watched(envoy, shift)
     assert not seen.violations
     assert [dict(look.weights) for look in seen.changes] == [{"one": 100, "two": 0}, {"one": 50, "two": 50}]
 
 
 def test_a_revision_that_stops_being_ready_with_weight_is_told() -> None:
     """A revision with weight is asked again and again, not only when it gets its weight."""
-    with StubServer("one") as one, StubServer("two") as two:
-        with StubEnvoy("iris", {"one": 50, "two": 50}, {"one": one.port, "two": two.port}) as envoy:
+    with serving(50, 50) as (envoy, two):
 
-            def fall(_: EnvoyWatch, seen: Seen) -> bool:
-                two.ready = seen.looks <= 3
-                return bool(seen.not_ready)
+        def fall(_: EnvoyWatch, seen: Seen) -> bool:
+            two.ready = seen.looks <= 3
+            return bool(seen.not_ready)
 
-            seen = watched(envoy, fall)
+        seen = watched(envoy, fall)
     assert all(line.startswith("two has 50 %") for line in seen.not_ready)
     assert seen.not_ready
 
