@@ -71,7 +71,7 @@ class Reconciler:
     def _observe(self, spec: RolloutSpec, record: Record) -> Observation:
         state = record.state
         routes = self.platform.observe(spec.target)
-        if refusal := self._refused.get(spec.storage_uri):
+        if not state.phase.is_decided and (refusal := self._refused.get(spec.storage_uri)):
             name = state.candidate or f"{spec.target}'s candidate"
             routes = replace(
                 routes, candidate=RevisionStatus(name, spec.storage_uri, ready=False, detail=refusal, failed=True)
