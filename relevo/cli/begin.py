@@ -42,9 +42,7 @@ def deploy(wish: Wish, locust_port: int, hold_timeout_seconds: float | None, out
         raise BadInput("--version and --storage-uri name the candidate twice", next_step="Give one of them.")
     record = _unfinished(local, wish)
     if record is None:
-        rollout = _rollout(local, wish)
-        _require_locust_port(local, rollout, locust_port)
-        record = _begin(local, rollout)
+        record = _begin(local, _rollout(local, wish), locust_port)
     else:
         tell(f"Going on with the rollout to {record.rollout.spec.storage_uri} ({record.state.shown_phase}).")
     return _follow_through(local, record, locust_port, hold_timeout_seconds, output)
@@ -58,8 +56,8 @@ def retry(target: str | None, locust_port: int, hold_timeout_seconds: float | No
     if record is None or record.state.phase is not Phase.ROLLED_BACK:
         what = f"the last one is {record.state.shown_phase}" if record else "there has been none"
         raise BadInput(f"{name}: no rolled back rollout to try again, {what}", next_step="See `relevo history`.")
-    _require_locust_port(local, record.rollout, locust_port)
-    return _follow_through(local, _begin(local, record.rollout), locust_port, hold_timeout_seconds, output)
+    record = _begin(local, record.rollout, locust_port)
+    return _follow_through(local, record, locust_port, hold_timeout_seconds, output)
 
 
 def undo(target: str | None, to: int | None, output: Output) -> ExitCode:
@@ -75,7 +73,7 @@ def undo(target: str | None, to: int | None, output: Output) -> ExitCode:
         raise BadInput(f"{name}: {uri} is what it serves already", next_step="See `relevo history` for the others.")
     spec = {"target": name, "storageUri": uri, "strategy": {"immediate": {}}}
     rollout = parse_rollout({"metadata": {"name": name}, "spec": spec}, where="undo")
-    return _follow_through(local, _begin(local, rollout), 0, None, output)
+    return _follow_through(local, _begin(local, rollout, 0), 0, None, output)
 
 
 def _rollout(local: Local, wish: Wish) -> Rollout:
@@ -132,16 +130,13 @@ def _unfinished(local: Local, wish: Wish) -> Record | None:
     return record
 
 
-def _require_locust_port(local: Local, rollout: Rollout, locust_port: int) -> None:
-    """Refuse a port in use before the rollout is stored, for nothing could follow."""
-    if rollout.spec.strategy.immediate is None:
-        local.require_locust_port(locust_port)
-
-
-def _begin(local: Local, rollout: Rollout) -> Record:
+def _begin(local: Local, rollout: Rollout, locust_port: int) -> Record:
+    """Store the rollout, after everything that can be refused has been."""
     spec = rollout.spec
     stable = local.platform.observe(spec.target).stable
     local.check(spec, stable.storage_uri)
+    if spec.strategy.immediate is None:
+        local.require_locust_port(locust_port)
     now = clock()
     return local.store.create(rollout, new_state(new_uid(spec.target), stable, now), now)
 

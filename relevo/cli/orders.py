@@ -16,6 +16,8 @@ from relevo.store.rollouts import Record
 
 __all__ = ["order"]
 
+_WORDS = {Verb.ROLLBACK: "roll back", Verb.PROMOTE_FULL: "promote"}
+
 
 def order(target: str | None, verb: Verb, *, to_the_end: bool, output: Output) -> ExitCode:
     """Store the order and wait until it is carried out; `to_the_end`, until the rollout has ended.
@@ -29,7 +31,7 @@ def order(target: str | None, verb: Verb, *, to_the_end: bool, output: Output) -
     if record is None or record.state.phase.is_terminal:
         what = f"the last rollout has ended ({record.state.phase})" if record else "there has been no rollout"
         raise BadInput(
-            f"{name}: nothing to {verb.value.removesuffix('-full')}, {what}",
+            f"{name}: nothing to {_WORDS.get(verb, verb.value)}, {what}",
             next_step=_after_the_end(name, verb, record),
         )
     uid = record.state.uid
