@@ -19,15 +19,15 @@ from relevo.rollout.ramp import expand
 from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, LatencyCheck, PredictionsCheck, RolloutSpec
 from relevo.rollout.state import RolloutState
 from relevo.rollout.tables import Table
-from relevo.statistics import bounded, sample_ratio
+from relevo.statistics import bounded, exceedance, sample_ratio
 
 __all__ = ["CLIENT", "Evidence", "gather", "judge_split", "log_mean"]
 
 CLIENT = "locust"
 """The source that sees answers as a client does: predictions, labels, shadow pairs."""
 
-LEAST_GATED_RATE = 0.04
-"""Promotion waits for the thresholds up to about p95; at p99 too few requests are over to wait for."""
+LEAST_GATED_RATE = 0.08
+"""Promotion waits for the thresholds up to about p90; beyond, too few requests are over to wait for. Rollback looks at all of them."""
 
 EVENTS_PER_STEP = 4
 """Over the threshold or not, by arm: see `Table.latency_events`."""
@@ -124,12 +124,14 @@ def _judge_latency(check: LatencyCheck, state: RolloutState, tables: Sequence[Ta
     if not last_step:
         return Evidence("latency", check.gate, against)
     events[:, :-EVENTS_PER_STEP] = 0
-    not_slower = iter(panel.log_e(events)[:, 1].tolist())
-    proofs = []
-    for source in rates:
-        by_threshold = [(next(not_slower), rate) for rate in source]
-        proofs += [e for e, rate in by_threshold if rate >= LEAST_GATED_RATE] or [e for e, _ in by_threshold]
-    return Evidence("latency", check.gate, against, min(proofs) / check.clustering)
+    not_slower = panel.log_e(events)[:, 1].tolist()
+    usual = [rate for source in rates for rate in source]
+    over, under = events[:, -EVENTS_PER_STEP + 1], events[:, -1]
+    # Where hardly anything is over, the ratio moves slowly, but then the candidate is under the rate that the margin allows.
+    below = bounded.log_e_rate_below(over, over + under, exceedance.margin_at(check.margin, usual) * usual).tolist()
+    proofs = [log_mean(pair) for pair in zip(not_slower, below, strict=True)]
+    gated = [e for e, rate in zip(proofs, usual, strict=True) if rate >= LEAST_GATED_RATE]
+    return Evidence("latency", check.gate, against, min(gated or proofs) / check.clustering)
 
 
 def _judge_predictions(
