@@ -164,7 +164,7 @@ def _one(arena: Arena, cell: Cell, way: str, rng: random.Random) -> Result:
     stored = rollout.stored()
     candidate = str(stored.state["candidate"]) if stored else "the candidate"
     expected = int(EXPECTED[cell.scenario])
-    problems = list(dict.fromkeys(seen.violations))[:5]
+    problems = list(dict.fromkeys(seen.violations))[:5] + seen.blindness(time.monotonic() - began)
     problems += wrong_end(arena, at_end, candidate if expected == 0 else stable)
     if stored is None or stored.exit_code != code:
         problems.append(f"exit code {code}, but the store says {stored.phase if stored else 'nothing'}")

@@ -104,7 +104,7 @@ def run_once(arena: Arena, cell: Cell) -> Run:
         code, note = _deploy(arena, cell)
         seconds = time.monotonic() - began
         at_end, seen = watch.last, watch.take()
-    problems = list(dict.fromkeys(seen.violations))[:5]
+    problems = list(dict.fromkeys(seen.violations))[:5] + seen.blindness(seconds)
     rollout = store.last() if store.count() > known else None
     if rollout is None:
         problems.append(f"no rollout was stored; {note}")

@@ -53,6 +53,11 @@ class Seen:
         """What must never be."""
         return self.wrong_sums + self.not_ready
 
+    def blindness(self, seconds: float) -> list[str]:
+        """Why "nothing was seen" would say little of the time: too few looks in it, or some that Envoy did not answer."""
+        few = [f"only {self.looks} looks at Envoy in {seconds:.0f} s"] if self.looks < seconds else []
+        return few + ([f"Envoy did not answer {self.not_answered} looks"] if self.not_answered else [])
+
 
 class EnvoyWatch:
     """A thread that looks every `every_seconds` while the context is open."""

@@ -124,3 +124,10 @@ def test_a_watch_that_has_ended_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 
         with pytest.raises(ZeroDivisionError):
             take_until_it_raises()
+
+
+def test_a_watch_that_hardly_looked_is_told() -> None:
+    """Fewer looks than seconds, or a look without an answer, is a problem of its own; a busy watch is none."""
+    assert Seen(looks=100).blindness(10) == []
+    assert "only 5 looks" in Seen(looks=5).blindness(10)[0]
+    assert "did not answer 2" in Seen(looks=100, not_answered=2).blindness(10)[0]
