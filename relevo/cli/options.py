@@ -29,7 +29,17 @@ class PlatformName(StrEnum):
 TargetArgument = Annotated[
     str | None, typer.Argument(help="Name of the InferenceService; not needed when there is one.")
 ]
-LocustPortOption = Annotated[int, typer.Option("--locust-port", help="Port of Locust's web UI.", min=1, max=65535)]
+LocustPortOption = Annotated[
+    int,
+    typer.Option(
+        "--locust-port",
+        help="Port of Locust's web UI.",
+        min=1,
+        max=65535,
+        envvar="RELEVO_LOCUST_PORT",
+        show_envvar=True,
+    ),
+]
 PlatformOption = Annotated[
     PlatformName, typer.Option("--platform", help="Where the model is served.", envvar="PLATFORM")
 ]

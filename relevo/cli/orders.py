@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Sequence
 
 from relevo.cli.exit_codes import ExitCode
 from relevo.cli.output import Output, tell
@@ -11,7 +12,8 @@ from relevo.cli.wiring import NO_LOCUST, Local, clock
 from relevo.errors import BadInput
 from relevo.reconcile.lease import is_dead
 from relevo.rollout.commands import Verb
-from relevo.rollout.state import Phase
+from relevo.rollout.decision import Transition
+from relevo.rollout.state import Phase, RolloutState
 from relevo.store.rollouts import Record
 
 __all__ = ["order"]
@@ -35,29 +37,31 @@ def order(target: str | None, verb: Verb, *, to_the_end: bool, output: Output) -
             next_step=_after_the_end(name, verb, record),
         )
     uid = record.state.uid
+    known = len(local.store.transitions(uid))
     command = local.store.order(uid, verb, by=getpass.getuser(), at=clock())
+
+    def is_done(state: RolloutState) -> bool:
+        # An order that should end the rollout and left it undecided was refused: there is nothing to wait for.
+        return state.command_seq >= command.seq and not (to_the_end and state.phase.is_decided)
+
     if record.driver and not is_dead(record.driver) and record.lease_until > clock().timestamp():
-        record = follow(
-            local,
-            record,
-            lambda r: r.state.command_seq >= command.seq and (not to_the_end or r.state.phase.is_terminal),
-        )
+        record = follow(local, record, lambda r: r.state.phase.is_terminal or is_done(r.state))
     else:
         record = drive(
             local,
             record,
             locust_url=local.locust_url() or NO_LOCUST,
-            until=lambda t: not to_the_end and t.record.state.command_seq >= command.seq,
+            until=lambda t: is_done(t.record.state),
         )
     if record.state.phase.is_terminal:
         return conclude(record.state, output)
-    return _tell_what_came_of_it(local, name, uid)
+    return _tell_what_came_of_it(local, name, uid, local.store.transitions(uid)[known:])
 
 
-def _tell_what_came_of_it(local: Local, name: str, uid: str) -> ExitCode:
-    last = local.store.transitions(uid)[-1]
-    tell(f"{last.after}: {last.message}")
-    if last.rule == "refused":
+def _tell_what_came_of_it(local: Local, name: str, uid: str, since: Sequence[Transition]) -> ExitCode:
+    for transition in since:
+        tell(f"{transition.after}: {transition.message}")
+    if any(transition.rule == "refused" for transition in since):
         return ExitCode.BAD_INPUT
     if not local.store.get(uid).driver:
         tell(f"No process drives this rollout; `relevo deploy-canary {name}` goes on with it.")
