@@ -1,0 +1,286 @@
+"""The evidence of many rollouts at once: `relevo.rollout.assessment` and `checks` with an axis of rollouts in front.
+
+Which statistics make up a check, and how checks are weighed, is said there; this module says it again for arrays, and
+`tests/unit/simulation/test_engine.py` holds the two equal, tick by tick. A look first asks for a bound on the evidence, which is cheap, and
+works the evidence out only where the bound reaches the limit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import xlogy
+
+from relevo.rollout.assessment import SPLIT_LOG_LIMIT
+from relevo.rollout.checks import LEAST_GATED_RATE
+from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, RolloutSpec
+from relevo.simulation.accounts import Accounts, Indices
+from relevo.simulation.folded import FoldedBets
+from relevo.statistics import betting, bounded, combine, exceedance, sample_ratio
+from relevo.statistics.counts import Floats
+from relevo.statistics.mixture import LATE_SHARE
+
+__all__ = ["Evidence"]
+
+Flags = NDArray[np.bool_]
+
+
+class Evidence:
+    """What the counts of `rollouts` rollouts say. `rho`: the candidate's share per row, the shadow stage first."""
+
+    def __init__(self, spec: RolloutSpec, rho: Floats, accounts: Accounts) -> None:
+        self._spec, self._rho, self._accounts = spec, rho, accounts
+        rollouts, sources, thresholds = accounts.over.shape[:3]
+        checks, rows = spec.checks, rho.size
+        self._row = np.zeros(rollouts, dtype=np.intp)
+        self._stale = np.ones(rollouts, dtype=bool)
+        self._log_above = np.zeros(rollouts)
+        self._valid = np.zeros((rollouts, sources, thresholds), dtype=bool)
+        self._gated = np.zeros((rollouts, sources, thresholds), dtype=bool)
+        self._allowed = np.full((rollouts, sources, thresholds), 0.5)
+        self.makes_predictions = checks.predictions is not None and spec.has_client
+        self.makes_accuracy = checks.accuracy is not None and spec.has_client
+        self._clustering = checks.latency.clustering if checks.latency is not None else 1.0
+        self._max_disagreement = spec.shadow.max_disagreement if spec.has_shadow_stage else None
+
+        def shared(per_row: list[Floats]) -> Floats:
+            """(rows) of (streams, events, effects), for every rollout."""
+            return np.broadcast_to(np.stack(per_row), (rollouts, rows, *per_row[0].shape))
+
+        def label_bets(ratio: float, streams: int) -> FoldedBets:
+            one = [betting.worse_bets((float(r),), ratio, betting.WORSE, 0.0).log_factors for r in rho]
+            return FoldedBets(shared([np.repeat(f[None], streams, axis=0) for f in one]), betting.WORSE, 0.0)
+
+        self._bets: dict[str, FoldedBets] = {}
+        if checks.errors is not None:
+            self._bets["errors"] = label_bets(checks.errors.tolerance, sources)
+        if checks.latency is not None:
+            empty = np.zeros((rollouts, rows, sources * thresholds, 4, exceedance.SLOWER.effects.size))
+            self._bets["latency"] = FoldedBets(empty, exceedance.SLOWER, LATE_SHARE)
+            empty = np.zeros((rollouts, rows, sources * thresholds, 4, betting.NOT_WORSE.effects.size))
+            self._latency_for = FoldedBets(empty, betting.NOT_WORSE, 0.0)
+        if checks.predictions is not None and self.makes_predictions:
+            ratio, classes = 1.0 + checks.predictions.tolerance, accounts.predicted.shape[1]
+            both = []
+            for r in rho:
+                rise = betting.worse_bets((float(r),), ratio, betting.WORSE, 0.0).log_factors
+                fall = betting.worse_bets((1 - float(r),), ratio, betting.WORSE, 0.0).log_factors[::-1]
+                both.append(np.concatenate((np.repeat(rise[None], classes, 0), np.repeat(fall[None], classes, 0))))
+            self._bets["predictions"] = FoldedBets(shared(both), betting.WORSE, LATE_SHARE)
+        if checks.accuracy is not None and self.makes_accuracy:
+            self._bets["accuracy"] = label_bets(checks.accuracy.tolerance, 1)
+        weights = spec.decision.weights
+        self._weights = {name: w for name in self._bets if (w := float(getattr(weights, name))) > 0}
+
+    def take(self, kept: Indices) -> None:
+        """Keep these rollouts only. The accounts are taken by their owner."""
+        for bets in self._bets.values():
+            bets.take(kept)
+        if "latency" in self._bets:
+            self._latency_for.take(kept)
+        for name in ("_row", "_stale", "_log_above", "_valid", "_gated", "_allowed"):
+            setattr(self, name, getattr(self, name)[kept])
+
+    def fix_latency(self, which: Indices, rates: Floats) -> None:
+        """The thresholds' usual rates, (len(which), sources, thresholds); nan where a source has no such threshold."""
+        check = self._spec.checks.latency
+        if check is None:
+            return
+        valid = np.isfinite(rates)
+        usual = np.where(valid, rates, 0.5)
+        flat = tuple(usual.ravel().tolist())
+        margins = tuple(exceedance.margin_at(check.margin, usual.ravel()).tolist())
+        shape = (len(which), valid.shape[1] * valid.shape[2], 4, -1)
+
+        def per_row(rho: float) -> tuple[Floats, Floats]:
+            # Past the caches: every rollout has rates of its own, which no other will ask for.
+            against = exceedance.slower_bets.__wrapped__((rho,), flat, exceedance.SLOWER, 0.0)
+            in_favour = exceedance.not_slower_bets.__wrapped__((rho,), flat, margins, betting.NOT_WORSE, 0.0)
+            return against.log_factors.reshape(shape), in_favour.log_factors.reshape(shape)
+
+        factors = [per_row(float(r)) for r in self._rho]
+        self._bets["latency"].set_factors(which, np.stack([f[0] for f in factors], axis=1))
+        self._latency_for.set_factors(which, np.stack([f[1] for f in factors], axis=1))
+        gated = valid & (usual >= LEAST_GATED_RATE)
+        self._valid[which] = valid
+        self._gated[which] = np.where(gated.any(axis=(1, 2), keepdims=True), gated, valid)
+        self._allowed[which] = np.array(margins).reshape(valid.shape) * usual
+        self._stale[which] = True
+
+    def enter(self, which: Indices, row: Indices) -> None:
+        """These rollouts are now in another row."""
+        self._row[which] = row
+        self._stale[which] = True
+
+    def outdate(self, which: Indices) -> None:
+        """Counts of an earlier row than the present have changed."""
+        self._stale[which] = True
+
+    def failed(self, judged: Indices) -> Flags:
+        """Which of the rollouts `judged` are proven worse, shape (len(judged),)."""
+        if not self._weights:
+            return np.zeros(len(judged), dtype=bool)
+        self._fold()
+        capitals = {name: self._bets[name].log_capital(self._events(name)) for name in self._weights}
+        limit = 1 / self._spec.decision.alpha
+        bounds = {name: self._bets[name].bound(capital) for name, capital in capitals.items()}
+        present = {name: self._present(name) for name in bounds}
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = sum(w * np.where(present[n], self._mean(n, bounds[n]), 0.0) for n, w in self._weights.items())
+            shares = sum(w * present[n] for n, w in self._weights.items())
+        likely = judged[np.asarray(total)[judged] >= limit * (1 - 1e-9) * np.asarray(shares)[judged]]
+        failed = np.zeros(len(self._row), dtype=bool)
+        if likely.size:
+            failed[likely] = self._log_against(capitals, likely) >= combine.log_limit(self._spec.decision.alpha)
+        return failed[judged]
+
+    def log_against(self, which: Indices) -> Floats:
+        """The weighted evidence against the candidate, shape (len(which),)."""
+        self._fold()
+        return self._log_against({n: self._bets[n].log_capital(self._events(n)) for n in self._weights}, which)
+
+    def _log_against(self, capitals: dict[str, Floats], which: Indices) -> Floats:
+        streams = []
+        for name, capital in capitals.items():
+            log_e = self._bets[name].log_e(capital, which)
+            if name == "latency":
+                log_e = self._latency_mean(log_e, which)
+            elif name == "predictions":
+                log_e = self._with_disagreement(combine.weighted_mean(log_e), which)
+            else:
+                log_e = combine.weighted_mean(log_e)
+            streams.append(np.where(self._present(name)[which], log_e, np.nan))
+        return combine.weighted_mean(np.stack(streams, axis=-1), list(self._weights.values()))
+
+    def _latency_mean(self, log_e: Floats, which: Indices) -> Floats:
+        by_threshold = np.where(self._valid[which], log_e.reshape(len(which), *self._valid.shape[1:]), np.nan)
+        return combine.weighted_mean(combine.weighted_mean(by_threshold) / self._clustering)
+
+    def _with_disagreement(self, shifted: Floats, which: Indices) -> Floats:
+        if self._max_disagreement is None:
+            return shifted
+        return combine.weighted_mean(np.stack((shifted, self._log_above[which]), axis=-1))
+
+    def _mean(self, name: str, bounds: Floats) -> Floats:
+        """The check's e-value from its streams'."""
+        if name == "latency":
+            by_source = bounds.reshape(-1, *self._valid.shape[1:])
+            thresholds = self._valid.sum(axis=-1)
+            each = np.where(self._valid, by_source, 0.0).sum(axis=-1) / np.maximum(thresholds, 1)
+            mean: Floats = (each ** (1 / self._clustering)).sum(axis=-1) / np.maximum((thresholds > 0).sum(axis=-1), 1)
+            return mean
+        mean = bounds.mean(axis=-1)
+        return mean if name != "predictions" or self._max_disagreement is None else (mean + np.exp(self._log_above)) / 2
+
+    def _present(self, name: str) -> Flags:
+        """Whether the check can be made at all: thresholds are known, an answer has a label."""
+        if name == "latency":
+            return np.asarray(self._valid.any(axis=(1, 2)))
+        if name == "accuracy":
+            return np.asarray(self._accounts.labelled.any(axis=(1, 2)))
+        return np.ones(len(self._row), dtype=bool)
+
+    def _events(self, name: str) -> Floats:
+        """Counts of the present row, (rollouts, streams, events)."""
+        accounts, row, each = self._accounts, self._row, np.arange(len(self._row))
+        if name == "errors":
+            return accounts.errors[each, :, row]
+        if name == "accuracy":
+            return accounts.wrong[each, row][:, None]
+        if name == "predictions":
+            counts = accounts.predicted[each, :, row]
+            return np.concatenate((counts, counts), axis=1)
+        over = accounts.over[each, :, :, row]
+        timed = (accounts.requests[each, :, row] - accounts.errors[each, :, row])[:, :, None]
+        return np.concatenate((over, timed - over), axis=-1).reshape(len(row), -1, 4)
+
+    def _all_events(self, name: str, which: Indices, rows: int) -> Floats:
+        """Counts of the first rows, (len(which), rows, streams, events)."""
+        accounts = self._accounts
+        if name == "errors":
+            return np.moveaxis(accounts.errors[which, :, :rows], 2, 1)
+        if name == "accuracy":
+            return accounts.wrong[which, :rows][:, :, None]
+        if name == "predictions":
+            counts = np.moveaxis(accounts.predicted[which, :, :rows], 2, 1)
+            return np.concatenate((counts, counts), axis=2)
+        return accounts.latency_events(which, rows)
+
+    def _fold(self) -> None:
+        for step in np.unique(self._row[self._stale]):
+            which = np.flatnonzero(self._stale & (self._row == step))
+            for name, bets in self._bets.items():
+                bets.fold(which, self._all_events(name, which, int(step)), int(step))
+            if "latency" in self._bets:
+                nothing = np.zeros_like(
+                    self._all_events("latency", which, int(step))
+                )  # proof is taken from the last step alone
+                self._latency_for.fold(which, nothing, int(step))
+        self._stale[:] = False
+
+    def judge_pairs(self, which: Indices) -> Flags:
+        """Take the shadow pairs in; which of the rollouts `which` have proven that the arms disagree less than the limit."""
+        if self._max_disagreement is None or not self.makes_predictions:
+            return np.ones(len(which), dtype=bool)
+        compared = self._accounts.compared[which]
+        disagreed = np.minimum(self._accounts.disagreed[which], compared)
+        self._log_above[which] = bounded.log_e_rate_above(disagreed, compared, self._max_disagreement)
+        log_below = bounded.log_e_rate_below(disagreed, compared, self._max_disagreement)
+        return np.asarray(log_below >= self._limit_for)
+
+    @property
+    def _limit_for(self) -> float:
+        return float(combine.log_limit(self._spec.decision.promotion_alpha))
+
+    def passed(self, which: Indices) -> Flags:
+        """Which of the rollouts `which`, none of which has failed, are proven no worse by every gated check."""
+        checks, accounts, gates = self._spec.checks, self._accounts, []
+        if checks.errors is not None and checks.errors.gate:
+            total = accounts.requests[which]
+            gates.append(self._passed_failures(checks.errors, accounts.errors[which], total))
+        if checks.latency is not None and checks.latency.gate:
+            gates.append((self._log_not_slower(which) >= self._limit_for) & self._present("latency")[which])
+        if checks.predictions is not None and self.makes_predictions and checks.predictions.gate:
+            gates.append(self.judge_pairs(which))
+        if checks.accuracy is not None and self.makes_accuracy and checks.accuracy.gate:
+            wrong, labelled = accounts.wrong[which, None], accounts.labelled[which, None]
+            gates.append(self._passed_failures(checks.accuracy, wrong, labelled) & self._present("accuracy")[which])
+        return np.logical_and.reduce(gates) if gates else np.zeros(len(which), dtype=bool)
+
+    def _log_not_slower(self, which: Indices) -> Floats:
+        """Evidence for the candidate's latency, from the present step alone: the weakest of the gated thresholds."""
+        self._fold()
+        events = self._events("latency")
+        not_slower = self._latency_for.log_e(self._latency_for.log_capital(events), which)
+        over, under = events[which, :, 1], events[which, :, 3]
+        allowed = self._allowed[which].reshape(over.shape)
+        below = bounded.log_e_rate_below(over, over + under, allowed)
+        either = combine.weighted_mean(np.stack((not_slower, below), axis=-1)).reshape(self._gated[which].shape)
+        weakest: Floats = np.where(self._gated[which], either, np.inf).min(axis=(1, 2))
+        return weakest / self._clustering
+
+    def _passed_failures(self, check: ErrorsCheck | AccuracyCheck, bad: Floats, total: Floats) -> Flags:
+        """`bad`, `total`: (len(which), sources, rows, 2)."""
+        bad = np.minimum(bad, total)
+        ratio = betting.log_e_not_worse(bad, self._rho, check.margin)
+        rate = bounded.log_e_rate_below(bad[..., 1].sum(axis=-1), total[..., 1].sum(axis=-1), check.objective)
+        either = combine.weighted_mean(np.stack((ratio, rate), axis=-1))
+        return np.asarray(either.min(axis=-1) >= self._limit_for)
+
+    def split_differs(self, judged: Indices) -> Flags:
+        """For which of the rollouts the traffic does not arrive in the shares that were set."""
+        requests = self._accounts.requests[judged][:, :, 1:]
+        total = requests.sum(axis=-1)
+        rho = self._rho[1:]
+        # No mixture of alternatives does better than the split as it was seen.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            best = xlogy(requests[..., 1], requests[..., 1] / (total * rho)) + xlogy(
+                requests[..., 0], requests[..., 0] / (total * (1 - rho))
+            )
+        bound = np.where(total > 0, best, 0.0).sum(axis=-1).max(axis=-1)
+        differs = np.zeros(len(judged), dtype=bool)
+        likely = np.flatnonzero(~(bound < SPLIT_LOG_LIMIT * (1 - 1e-9)))
+        if likely.size:
+            per_source = sample_ratio.log_e_split_differs(requests[likely], rho)
+            differs[likely] = combine.weighted_mean(per_source) >= SPLIT_LOG_LIMIT
+        return differs
