@@ -1,4 +1,4 @@
-"""`make test` and `make lint`: every check in turn, stopping at none, failing if any failed. pytest comes last, so that its summary does."""
+"""`make test` and `make lint`: every check in turn, failing if any failed. pytest comes last, so that its summary does."""
 
 from __future__ import annotations
 
