@@ -44,7 +44,7 @@ model: $(READY)  ## Train VERSION of MODEL into the local package store
 	$(RELEVO) train $(MODEL) --version $(VERSION)
 
 deploy-canary: $(READY)  ## Roll VERSION of MODEL out by canary on PLATFORM
-	$(RELEVO) deploy-canary $(MODEL) --version $(VERSION) --platform $(PLATFORM)
+	$(RELEVO) deploy-canary $(MODEL) -f k8s/samples/rollout-$(MODEL).yaml --version $(VERSION) --platform $(PLATFORM)
 
 promote: $(READY)  ## Go on to the next step of MODEL's rollout now
 	$(RELEVO) promote $(MODEL)

@@ -137,13 +137,13 @@ class LatencyCheck(Part):
 
     gate: bool = Field(True, description="Whether promotion waits for this check to pass.")
     tolerance: float = Field(
-        0.1, ge=0, le=10, description="How much slower is still as good: 0.1 is 10 % on every quantile."
+        0.25, ge=0, le=10, description="How much slower is still as good: 0.25 is a quarter on every quantile."
     )
     margin: float = Field(
         2.0, gt=1.0, le=100, description="Promotion needs proof that the ratio of exceedances is below this."
     )
     clustering: float = Field(
-        2.0,
+        3.0,
         ge=1,
         le=1000,
         description="How many slow answers count as one: requests that wait behind one another are slow together.",
