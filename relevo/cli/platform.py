@@ -37,3 +37,9 @@ def down() -> None:
     local = Local.open()
     local.platform.down()
     tell("Nothing runs any more.")
+    for record in local.unfinished():
+        target = record.rollout.spec.target
+        tell(
+            f"{target}: the rollout to {record.rollout.spec.storage_uri} has not ended ({record.state.shown_phase}). "
+            f"After the next `relevo up`, `relevo rollback {target}` ends it."
+        )

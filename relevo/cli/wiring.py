@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import relevo
-from relevo.errors import BadInput
+from relevo.errors import BadInput, RelevoError
 from relevo.evidence.locust_program import LocustProgram
 from relevo.packaging import Package, check_candidate, load_package, resolve
 from relevo.packaging.store import home_folder
 from relevo.platforms.local import deployment, files, ports
 from relevo.platforms.local.program import Layout, Program
 from relevo.rollout.spec import RolloutSpec
-from relevo.store.rollouts import RolloutStore
+from relevo.store.rollouts import Record, RolloutStore
 
 if TYPE_CHECKING:
     from relevo.evidence.source import EvidenceSource
@@ -67,6 +67,13 @@ class Local:
     def services(self) -> tuple[str, ...]:
         """The names of the services that are up."""
         return tuple(service.name for service in deployment.load(Layout.of(self.home)).services)
+
+    def unfinished(self) -> list[Record]:
+        """The rollouts that have not ended; none where the state cannot be read, for whoever asks has ended what runs."""
+        try:
+            return [record for record in self.store.find() if not record.state.phase.is_terminal]
+        except RelevoError:
+            return []
 
     def target(self, name: str | None) -> str:
         """The service that is meant: the one named, or the only one there is.
