@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -313,13 +314,12 @@ def test_what_is_not_there_is_404_or_405(http: httpx.Client, method: str, path: 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_beyond_the_limit_is_413(http: httpx.Client, chunked: bool) -> None:
-    """Nobody fills the memory with one request, whether it says how long it is or not."""
+    """Nobody fills the memory with one request, whether it says how long it is or not: it is refused, and the server goes on."""
     parts = [b"x" * 2**20] * 17
-    try:
-        answer = http.post(INFER, content=iter(parts) if chunked else b"".join(parts), headers=JSON)
-    except httpx.TransportError:
-        pytest.skip("the server closed the connection before all was sent, which is as good")
-    assert answer.status_code == 413
+    # Closing the connection before all was sent is as good a refusal: the client may then see that, and not the answer.
+    with contextlib.suppress(httpx.TransportError):
+        assert http.post(INFER, content=iter(parts) if chunked else b"".join(parts), headers=JSON).status_code == 413
+    assert http.get("/v2/models/iris/ready").status_code == 200
 
 
 GOOD_TENSOR = {"name": "x", "shape": [1, 4], "datatype": "FP64", "contents": pb.InferTensorContents(fp64_contents=ROW)}
