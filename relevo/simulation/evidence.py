@@ -7,6 +7,8 @@ works the evidence out only where the bound reaches the limit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
@@ -234,18 +236,28 @@ class Evidence:
 
     def passed(self, which: Indices) -> Flags:
         """Which of the rollouts `which`, none of which has failed, are proven no worse by every gated check."""
-        checks, accounts, gates = self._spec.checks, self._accounts, []
-        if checks.errors is not None and checks.errors.gate:
-            total = accounts.requests[which]
-            gates.append(self._passed_failures(checks.errors, accounts.errors[which], total))
-        if checks.latency is not None and checks.latency.gate:
-            gates.append((self._log_not_slower(which) >= self._limit_for) & self._present("latency")[which])
+        checks, accounts = self._spec.checks, self._accounts
+        passed = np.ones(len(which), dtype=bool)
+
+        def gate(proven: Callable[[Indices], Flags]) -> None:
+            left = np.flatnonzero(passed)  # one open gate is enough to wait, so the others need not be asked
+            if left.size:
+                passed[left] = proven(which[left])
+
+        errors, accuracy = checks.errors, checks.accuracy
+        if errors is not None and errors.gate:
+            gate(lambda some: self._passed_failures(errors, accounts.errors[some], accounts.requests[some]))
+        if accuracy is not None and self.makes_accuracy and accuracy.gate:
+            gate(lambda some: self._present("accuracy")[some])
+            gate(
+                lambda some: self._passed_failures(accuracy, accounts.wrong[some, None], accounts.labelled[some, None])
+            )
         if checks.predictions is not None and self.makes_predictions and checks.predictions.gate:
-            gates.append(self.judge_pairs(which))
-        if checks.accuracy is not None and self.makes_accuracy and checks.accuracy.gate:
-            wrong, labelled = accounts.wrong[which, None], accounts.labelled[which, None]
-            gates.append(self._passed_failures(checks.accuracy, wrong, labelled) & self._present("accuracy")[which])
-        return np.logical_and.reduce(gates) if gates else np.zeros(len(which), dtype=bool)
+            gate(self.judge_pairs)
+        if checks.latency is not None and checks.latency.gate:
+            gate(lambda some: self._present("latency")[some])
+            gate(lambda some: self._log_not_slower(some) >= self._limit_for)
+        return passed
 
     def _log_not_slower(self, which: Indices) -> Floats:
         """Evidence for the candidate's latency, from the present step alone: the weakest of the gated thresholds."""
@@ -264,7 +276,7 @@ class Evidence:
         bad = np.minimum(bad, total)
         ratio = betting.log_e_not_worse(bad, self._rho, check.margin)
         rate = bounded.log_e_rate_below(bad[..., 1].sum(axis=-1), total[..., 1].sum(axis=-1), check.objective)
-        either = combine.weighted_mean(np.stack((ratio, rate), axis=-1))
+        either = np.logaddexp(ratio, rate) - np.log(2)
         return np.asarray(either.min(axis=-1) >= self._limit_for)
 
     def split_differs(self, judged: Indices) -> Flags:
