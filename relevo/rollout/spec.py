@@ -318,7 +318,7 @@ class Rollout(Part):
 
 
 def load_rollout(path: Path, overrides: Mapping[str, Any] | None = None) -> Rollout:
-    """Read a Rollout from a YAML file; `overrides` replace fields of its spec.
+    """Read a Rollout from a YAML file; `overrides` replace fields of its spec, and of its parts where they are mappings.
 
     Raises:
         BadInput: the file cannot be read, is not YAML, or does not describe a Rollout; every wrong field is named.
@@ -332,8 +332,17 @@ def load_rollout(path: Path, overrides: Mapping[str, Any] | None = None) -> Roll
     if not isinstance(document, dict):
         raise BadInput(f"{path}: holds no Rollout", next_step=f"It must begin with apiVersion: {API_VERSION}.")
     if overrides and isinstance(document.get("spec"), dict):
-        document = {**document, "spec": {**document["spec"], **overrides}}
+        document = {**document, "spec": _merged(document["spec"], overrides)}
     return parse_rollout(document, where=str(path))
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(inner, value) if both else value  # type: ignore[arg-type]
+    return merged
 
 
 def parse_rollout(document: Mapping[str, Any], *, where: str) -> Rollout:

@@ -102,3 +102,14 @@ def test_a_rollout_survives_its_own_yaml_names() -> None:
     spec = make_spec(strategy={"canary": {"ramp": {"from": 1, "to": 40, "factor": 3}}})
     document = {"metadata": {"name": "iris"}, "spec": spec.model_dump(by_alias=True, mode="json")}
     assert parse_rollout(document, where="test").spec == spec
+
+
+def test_an_override_replaces_a_field_and_leaves_its_neighbours(tmp_path: Path) -> None:
+    """`--no-shadow` beside a file turns the stage off and keeps what else the file says of it."""
+    file = tmp_path / "rollout.yaml"
+    file.write_text(
+        "metadata: {name: iris}\nspec: {target: iris, storageUri: 'oci://x/iris:2', shadow: {requests: 77}}\n",
+        encoding="utf-8",
+    )
+    shadow = load_rollout(file, {"shadow": {"enabled": False}}).spec.shadow
+    assert (shadow.enabled, shadow.requests) == (False, 77)
