@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from relevo.cli.exit_codes import ExitCode
@@ -68,8 +69,10 @@ def simulate(
         disagreement=disagreement,
     )
     world = World(rollout.spec, traffic)
-    effects = [e for e in EFFECTS if e.error_rate(traffic) >= 0 and (labels or not e.accuracy_drop)]
+    effects = [e for e in EFFECTS if e.is_possible(traffic)]
     warnings = lint(rollout.spec, traffic)
+    if left_out := [e.name for e in EFFECTS if e not in effects]:
+        warnings.append(f"this traffic cannot have {', '.join(left_out)}: left out.")
     for warning in warnings:
         err.print(f"[bold yellow]warning:[/] {warning}", soft_wrap=True)
     with err.status("simulating") as status:
@@ -140,7 +143,7 @@ def _show(name: str, traffic: Traffic, result: Characteristics, warnings: list[s
             _spread(row.seconds_to_rollback),
         )
     # A row is one line, however narrow the terminal: shares that are cut off say nothing.
-    out.print(table, width=max(out.width, 136), crop=False, soft_wrap=True)
+    Console(width=max(out.width, 136), highlight=False).print(table, crop=False)
     out.print(_LEGEND, style="dim", soft_wrap=True)
 
 

@@ -33,14 +33,16 @@ class FoldedBets:
             self._log_starts = np.log(shared[-1][0])
             self._idle = np.array([waiting for _, waiting in shared])
         self._held_back = held_back
-        self._carried = np.zeros((rollouts, streams, effects))
-        self._current = np.zeros((rollouts, *factors.shape[2:]))
+        # Effects come first: sums and maxima over them then run along long rows of memory.
+        self._carried = np.zeros((effects, rollouts, streams))
+        self._current = np.zeros((effects, factors.shape[3], rollouts, streams))
         self._waiting = np.zeros(rollouts)
 
     def take(self, kept: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
         """Keep these rollouts only."""
         self._factors = self._factors[kept] if self._factors.strides[0] else self._factors[: len(kept)]
-        self._carried, self._current, self._waiting = self._carried[kept], self._current[kept], self._waiting[kept]
+        self._carried, self._current = self._carried[:, kept], self._current[:, :, kept]
+        self._waiting = self._waiting[kept]
 
     def set_factors(self, which: np.ndarray[tuple[int], np.dtype[np.intp]], factors: Floats) -> None:
         """Replace the factors of some rollouts."""
@@ -52,28 +54,35 @@ class FoldedBets:
         `events`: counts of the rollouts of `which`, shape (len(which), steps, streams, events).
         """
         factors = self._factors[which]
-        carried = np.full((len(which), *self._carried.shape[1:]), self._log_starts[0])
+        effects, _, streams = self._carried.shape
+        carried = np.full((len(which), streams, effects), self._log_starts[0])
         for i in range(step):
-            carried = carried + _capital(events[:, i], factors[:, i])
+            carried = carried + np.einsum("rse,rsef->rsf", events[:, i], factors[:, i])
             if self._held_back:
                 carried = np.logaddexp(carried, self._log_starts[i + 1])
-        self._carried[which] = carried
-        self._current[which] = factors[:, step]
+        self._carried[:, which] = np.moveaxis(carried, -1, 0)
+        self._current[:, :, which] = np.transpose(factors[:, step], (3, 2, 0, 1))
         self._waiting[which] = self._idle[step]
 
     def log_capital(self, events: Floats) -> Floats:
-        """Of each bet, over all its starts. `events`: counts of the present step, shape (rollouts, streams, events)."""
-        return self._carried + _capital(events, self._current)
+        """Of each effect's bets, over all their starts, shape (effects, rollouts, streams).
+
+        `events`: counts of the present step, shape (rollouts, streams, events).
+        """
+        capital = self._carried.copy()
+        for event in range(events.shape[-1]):
+            capital += self._current[:, event] * events[..., event]
+        return capital
 
     def bound(self, log_capital: Floats) -> Floats:
         """No e-value is above this, shape (rollouts, streams): the capital of the luckiest effect, and what waits. Far cheaper."""
         with np.errstate(over="ignore"):
-            bound: Floats = np.exp(log_capital.max(axis=-1)) + self._waiting[:, None]
+            bound: Floats = np.exp(log_capital.max(axis=0)) + self._waiting[:, None]
         return bound
 
     def log_e(self, log_capital: Floats, which: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Floats:
         """The log e-values of some rollouts, shape (len(which), streams), from the capital of all."""
-        chosen = log_capital[which]
+        chosen = np.moveaxis(log_capital[:, which], 0, -1)
         if not self._held_back:
             return log_mean_exp(chosen, self._log_weights)
         idle = np.zeros((*chosen.shape[:-1], 1))
@@ -81,9 +90,3 @@ class FoldedBets:
         weights[..., :-1] = self._log_weights
         weights[..., -1] = np.log(self._waiting[which])[:, None]
         return log_mean_exp(np.concatenate((chosen, idle), axis=-1), weights)
-
-
-def _capital(events: Floats, factors: Floats) -> Floats:
-    """(rollouts, streams, events) and (rollouts, streams, events, effects) to (rollouts, streams, effects)."""
-    total: Floats = np.einsum("rse,rsef->rsf", events, factors)
-    return total

@@ -81,6 +81,12 @@ class Effect:
         """Whether the candidate is worse in some respect."""
         return self.error_ratio > 1 or self.latency_factor > 1 or self.stalled_share > 0 or self.accuracy_drop > 0
 
+    def is_possible(self, traffic: Traffic) -> bool:
+        """Whether a candidate can be so with this traffic: no rate above 1, and labels where answers are to be wrong."""
+        wrong = (traffic.wrong_rate or 0.0) + self.accuracy_drop
+        labelled = traffic.wrong_rate is not None or not self.accuracy_drop
+        return traffic.error_rate * self.error_ratio <= 1 and wrong <= 1 and labelled
+
     def error_rate(self, traffic: Traffic) -> float:
         """How often the candidate fails. Raises BadInput where that is impossible."""
         return _possible(self, "fails", traffic.error_rate * self.error_ratio)
