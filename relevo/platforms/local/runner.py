@@ -60,6 +60,8 @@ class Runner:
         self._ready = False
         self._failed = False
         self._detail = "not started yet"
+        self._last_end = ""
+        """How it ended last and its last words, until it is ready again: "starting" alone would hide why."""
         self._start_at = 0.0
         self._ready_since = 0.0
         self._check: Future[tuple[bool, str]] | None = None
@@ -83,8 +85,14 @@ class Runner:
             failed=self._failed,
             restarts=self._restarts,
             last_exit_code=self._last_exit_code,
-            detail="" if self._ready else self._detail,
+            detail="" if self._ready else self._why_not_ready,
         )
+
+    @property
+    def _why_not_ready(self) -> str:
+        if self._failed or not self._last_end:
+            return self._detail
+        return f"{self._last_end}; now: {self._detail}"
 
     def adopt(self, running: Process) -> None:
         """Take over a process that another supervisor started for this very program."""
@@ -164,14 +172,13 @@ class Runner:
         self._ready_since = 0.0
         self._start_at = now + backoff_seconds(self._failures)
         how = "with an unknown exit code" if ended.exit_code is None else f"with exit code {ended.exit_code}"
-        self._detail = (
-            f"ended {how}; restart {self._restarts} after {backoff_seconds(self._failures):.1f} s: {last_line}"
-        )
+        self._last_end = f"ended {how}: {last_line or 'it said nothing'}"
+        self._detail = f"restart {self._restarts} after {backoff_seconds(self._failures):.1f} s"
 
     def _become(self, program: Program, now: float) -> None:
         self.program, self._next = program, None
         self._failed, self._failures, self._start_at = False, 0, now
-        self._detail = "not started yet"
+        self._detail, self._last_end = "not started yet", ""
 
     def _watch(self, now: float) -> None:
         if self.program.health_url is None:
@@ -190,7 +197,7 @@ class Runner:
 
     def _note_ready(self, now: float) -> None:
         if not self._ready:
-            self._ready_since = now
+            self._ready_since, self._last_end = now, ""
         self._ready, self._was_ready, self._failed_checks, self._answered_at = True, True, 0, now
 
     def _note_unwell(self, why: str, now: float) -> None:

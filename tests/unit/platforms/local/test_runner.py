@@ -122,6 +122,23 @@ def test_an_unwanted_end_is_followed_by_a_start_after_the_back_off(one, started,
     assert "last words" in one.status.detail
 
 
+def test_the_last_words_stay_until_the_program_is_ready(one, started, health):
+    """A program that crashes at each start says why at every moment, also while it is starting again; once ready, nothing."""
+    now = run(one, 0, 0.2)
+    assert "last words" not in one.status.detail
+    for _ in range(3):
+        started[-1].end(1)
+        now = run(one, now, now + 2)
+        assert one.status.pid is not None
+        assert one.status.detail.startswith("ended with exit code 1: last words; now: ")
+    health.answer = (True, "")
+    now = run(one, now, now + 0.5)
+    assert one.status.detail == ""
+    health.answer = (False, "answers 503")
+    run(one, now, now + 10)
+    assert one.status.detail == "answers 503"
+
+
 def test_after_a_steady_while_failures_are_forgotten(one, started, health):
     """A program that was ready for ten seconds is restarted as fast as at the first failure."""
     for _ in range(3):
