@@ -56,7 +56,7 @@ class Driver:
                     now = self._reconciler.clock()
                     failing_since = failing_since or now
                     if (now - failing_since).total_seconds() > GIVE_UP_SECONDS:
-                        raise
+                        raise _given_up(record, error) from error
                     self._on_trouble(error.message)
                     self._sleep(record.rollout.spec.tick_seconds)
                     continue
@@ -74,3 +74,12 @@ class Driver:
             with suppress(RelevoError):
                 self._reconciler.store.release(record)
         return record
+
+
+def _given_up(record: Record, error: Transient) -> Transient:
+    """The trouble, and that nobody waits for its end any more."""
+    target = record.rollout.spec.target
+    return Transient(
+        f"{error.message}. Given up after {GIVE_UP_SECONDS:g} s; the rollout stays {record.state.shown_phase}",
+        next_step=f"When that is mended, `relevo deploy-canary {target}` goes on with it.",
+    )

@@ -162,8 +162,10 @@ def test_a_platform_that_fails_for_long_ends_the_driver_and_not_the_rollout(benc
         raise Transient("platform: gone")
 
     bench.parts.fail = gone
-    with pytest.raises(Transient, match="gone"):
+    with pytest.raises(Transient, match="gone") as raised:
         bench.drive()
+    assert "Given up after 60 s; the rollout stays Pending" in raised.value.message
+    assert "`relevo deploy-canary iris` goes on" in raised.value.next_step
     assert bench.world.now - START > timedelta(seconds=GIVE_UP_SECONDS)
     assert bench.store.get("u1").state.phase is Phase.PENDING
     assert bench.store.get("u1").driver == ""
