@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from relevo.rollout.assessment import Assessment
 from relevo.rollout.ledger import SHADOW, route_label
 from relevo.rollout.observation import Arm
 from relevo.rollout.platform import Split
 from relevo.rollout.ramp import expand
 from relevo.rollout.spec import RolloutSpec
 from relevo.rollout.state import Phase, RolloutState
+
+if TYPE_CHECKING:
+    # `relevo history` reads stored transitions and should not wait for SciPy.
+    from relevo.rollout.assessment import Assessment
 
 __all__ = ["Decision", "Desired", "Transition", "desired"]
 

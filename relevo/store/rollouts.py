@@ -184,7 +184,7 @@ class RolloutStore:
 
     def transitions(self, uid: str) -> list[Transition]:
         """A rollout's audit log, oldest first."""
-        from relevo.rollout.decision import Transition  # brings SciPy, which `relevo status` should not wait for
+        from relevo.rollout.decision import Transition  # only who asks for the log needs the decisions
 
         with self._database.transaction(write=False) as connection:
             rows = connection.execute("SELECT * FROM transitions WHERE uid = ? ORDER BY id", (uid,)).fetchall()

@@ -154,6 +154,17 @@ def test_a_command_that_only_looks_imports_no_more_than_it_needs(
     assert done.stderr.splitlines()[-1] == "loaded"
 
 
+def test_reading_the_audit_log_needs_no_statistics(tmp_path: Path) -> None:
+    """`relevo history` reads transitions, which were decided long ago: no SciPy."""
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom relevo.store.rollouts import RolloutStore\n"
+        f"assert RolloutStore(Path({str(tmp_path)!r})).transitions('u1') == []\n"
+        f"sys.exit(' '.join(m for m in {HEAVY!r} if m in sys.modules) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("module", [models, platform, rollouts, show])
 def test_every_command_says_what_it_does(module: object) -> None:
     """Each name that a module of commands exports has a sentence for `--help`."""
