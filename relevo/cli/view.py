@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relevo.reconcile.snapshot import CheckView, Snapshot
-from relevo.report.wording import e_value, milliseconds, percent
+from relevo.rollout.wording import e_value, milliseconds, percent
 
 __all__ = ["render"]
 

@@ -1,7 +1,6 @@
 """The report of a rollout: one HTML page that opens with no network, now or in ten years.
 
-`page` puts it together, `contents` words it, `series` turns the stored samples into series, `plots` and `drawing` draw them as SVG,
-`wording` writes numbers.
+`page` puts it together, `contents` words it, `series` turns the stored samples into series, `plots` and `drawing` draw them as SVG.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ __all__ = ["write_report"]
 
 
 def __getattr__(name: str) -> Any:
-    # Matplotlib is for whoever writes a report; the terminal view only needs `wording`.
+    # Matplotlib takes a second to import: only who writes a report pays for it.
     if name == "write_report":
         from relevo.report.page import write_report
 

@@ -11,7 +11,7 @@ from typing import Any
 from relevo.packaging import Package
 from relevo.packaging.compare import Change, changes
 from relevo.reconcile.snapshot import quantile_ms
-from relevo.report import wording
+from relevo.rollout import wording
 from relevo.rollout.assessment import CLIENT, assess, exposed_requests
 from relevo.rollout.decision import Transition
 from relevo.rollout.messages import facts_of

@@ -18,8 +18,9 @@ from markupsafe import Markup
 from relevo import __version__
 from relevo.errors import Permanent
 from relevo.packaging import Package
-from relevo.report import contents, wording
+from relevo.report import contents
 from relevo.report.series import Timeline, timeline
+from relevo.rollout import wording
 from relevo.rollout.observation import Arm
 from relevo.rollout.state import RolloutState
 from relevo.store.rollouts import Record, RolloutStore

@@ -1,4 +1,4 @@
-"""Numbers as people read them, the same in the terminal view (`relevo.cli.view`) and in the report (`relevo.report.page`)."""
+"""Numbers as people read them: the same in messages, in the terminal view and in the report."""
 
 from __future__ import annotations
 

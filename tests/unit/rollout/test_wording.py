@@ -2,7 +2,7 @@
 
 import pytest
 
-from relevo.report import wording
+from relevo.rollout import wording
 
 
 @pytest.mark.parametrize(
