@@ -22,7 +22,7 @@ from relevo.simulation.traffic import Effect
 
 __all__ = ["CHUNK", "Characteristics", "characteristics"]
 
-CHUNK = 250
+CHUNK = 500
 """Rollouts simulated at once: enough for arrays to pay, few enough to stay in the processor's cache."""
 
 Progress = Callable[[int, int], None]

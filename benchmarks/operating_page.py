@@ -1,0 +1,293 @@
+"""Makes the tables of docs/operating-characteristics.md: the one command for all of them.
+
+    python -m benchmarks.operating_page                        # everything, 10,000 runs a row: about half an hour on one core
+    python -m benchmarks.operating_page --section rules --row "errors x3" --runs 2500 --seed 2      # add to one row, write no table
+    python -m benchmarks.operating_page --render               # only write the tables
+
+What was run is kept in docs/operating-characteristics.json, by section, row and seed; runs with different seeds add up. The numbers
+between the page's markers are replaced, its text is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import operating_table, policies_simulated, rules_compared
+from relevo.simulation.outcomes import binomial
+
+__all__ = ["SECTIONS", "main", "merged", "run"]
+
+DOCS = Path("docs")
+PAGE, NUMBERS = DOCS / "operating-characteristics.md", DOCS / "operating-characteristics.json"
+PLOT = DOCS / "operating-characteristics.svg"
+
+_DRAWN = {
+    "relevo": ("#c22f2f", "-"),
+    "z-test, tuned": ("#1f77b4", "--"),
+    "Flagger, tuned": ("#d9730d", "-."),
+    "Argo Rollouts, tuned": ("#7a4fb5", ":"),
+    "Kayenta, tuned": ("#0b8084", (0, (5, 1))),
+}
+
+Row = dict[str, Any]
+
+
+def _reference(row: str, runs: int, seed: int) -> Row:
+    """The table of the design: one stream, a look after every event."""
+    rng = np.random.default_rng(seed)
+    kind, _, what = row.partition(" ")
+    if kind == "promotion":
+        margin = float(what)
+        outcome = operating_table.promotion(rng, runs, margin, events={1.5: 4000, 2.0: 1500}.get(margin, 600))
+        values = np.where(outcome.decided, outcome.exposed, np.inf)
+        median, p90 = np.quantile(values, [0.5, 0.9])
+        # The standard error of a quantile by its neighbours: what the quantile would be one standard error of its rank away.
+        low, high = np.quantile(values, [0.5 - 0.5 / math.sqrt(runs), min(0.5 + 0.5 / math.sqrt(runs), 1)])
+        spread = {"median": float(median), "p90": float(p90)}
+        return {
+            "runs": runs,
+            "requests": spread,
+            "median": {"mean": float(median), "standard_error": float(high - low) / 2},
+        }
+    if kind == "errors":
+        outcome = operating_table.rollback_for_errors(rng, runs, float(what))
+    else:
+        outcome = operating_table.rollback_for_latency(rng, runs, operating_table.SLOWDOWNS[what][0])
+    share, error = outcome.share
+    exposed = float(outcome.exposed.std(ddof=1) / math.sqrt(runs)) if runs > 1 else math.nan
+    return {
+        "runs": runs,
+        "rolled_back": {"share": share, "standard_error": error},
+        "exposed": {"mean": float(outcome.exposed.mean()), "standard_error": exposed},
+    }
+
+
+_REFERENCES = {
+    **{f"errors {ratio:g}": reference for ratio, reference in operating_table.ERRORS_REFERENCE.items()},
+    **{f"latency {name}": reference for name, (_, reference) in operating_table.SLOWDOWNS.items()},
+    **{f"promotion {margin:g}": reference for margin, reference in operating_table.PROMOTION_REFERENCE.items()},
+}
+
+SECTIONS: Mapping[str, tuple[tuple[str, ...], Callable[[str, int, int], Row]]] = {
+    "reference": (tuple(_REFERENCES), _reference),
+    "policy": (tuple(policies_simulated.DEFAULT_CANDIDATES), policies_simulated.default_policy),
+    "conditions": (tuple(policies_simulated.CONDITIONS), policies_simulated.long_watch),
+    "rules": (tuple(rules_compared.CANDIDATES), rules_compared.compare),
+}
+
+
+def run(section: str, row: str, runs: int, seed: int) -> Row:
+    """One row's numbers."""
+    return SECTIONS[section][1](row, runs, seed)
+
+
+def merged(parts: Mapping[str, Row]) -> Row:
+    """One row's numbers from those of several seeds, weighted by their runs. A median of several is the mean of their medians."""
+    rows = list(parts.values())
+    if len(rows) == 1:
+        return rows[0]
+    if "runs" not in rows[0]:
+        return {key: merged({str(i): row[key] for i, row in enumerate(rows)}) for key in rows[0]}
+    runs = [row["runs"] for row in rows]
+    result: Row = {"runs": sum(runs)}
+    for key in rows[0]:
+        held = [(n, row[key]) for n, row in zip(runs, rows, strict=True) if row[key] is not None]
+        if key != "runs":
+            result[key] = _merged_value(held) if held else None
+    return result
+
+
+def _merged_value(parts: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    total = sum(n for n, _ in parts)
+    mean = {k: sum(n * part[k] for n, part in parts) / total for k in parts[0][1] if k != "standard_error"}
+    if "share" in mean:
+        share, error = binomial(round(mean["share"] * total), total)
+        return {"share": share, "standard_error": error}
+    if "mean" in mean:
+        mean["standard_error"] = math.sqrt(sum((n * part["standard_error"]) ** 2 for n, part in parts)) / total
+    return mean
+
+
+def _tables(numbers: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    rows = {section: {row: merged(parts) for row, parts in of.items()} for section, of in numbers.items()}
+    yield "reference", _reference_table(rows.get("reference", {}))
+    yield "policy", _policy_table(rows.get("policy", {}))
+    yield "conditions", _conditions_table(rows.get("conditions", {}))
+    yield "rules", _rules_tables(rows.get("rules", {}))
+
+
+def _reference_table(rows: Mapping[str, Row]) -> list[str]:
+    lines = [
+        "| candidate | rolled back | exposed, mean | reference | gain in exposure |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    promotions = [
+        "| margin | candidate requests, median (p90) | reference | gain in the median |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, reference in _REFERENCES.items():
+        if (row := rows.get(name)) is None:
+            continue
+        if name.startswith("promotion"):
+            median = row["median"]
+            old = float(reference.split()[0])
+            text = f"{row['requests']['median']:,.0f} ± {median['standard_error']:,.0f} ({row['requests']['p90']:,.0f})"
+            promotions.append(f"| {name.split()[1]} | {text} | {reference} | {_gain(old, median)} |")
+            continue
+        mean = row["exposed"]
+        old_text = reference.split("/")[-1].strip()
+        gain = _gain(float(old_text), mean) if old_text.isdigit() else ""
+        label = name if not name.startswith("errors") else f"errors x{name.split()[1]}"
+        lines.append(f"| {label} | {_share(row['rolled_back'])} | {_mean(mean)} | {reference or '-'} | {gain} |")
+    return [*lines, "", *promotions]
+
+
+def _gain(old: float, mean: Mapping[str, float]) -> str:
+    return f"{100 * (1 - mean['mean'] / old):+.1f} ± {100 * mean['standard_error'] / old:.1f} %"
+
+
+def _policy_table(rows: Mapping[str, Row]) -> list[str]:
+    lines = [
+        "| candidate | promoted | rolled back | inconclusive | s to promote | requests to promote | exposed at rollback | s to rollback |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in policies_simulated.DEFAULT_CANDIDATES:
+        if row := rows.get(name):
+            exposed = row["exposed_at_rollback"]
+            lines.append(
+                f"| {name} | {_share(row['promoted'])} | {_share(row['rolled_back'])} | {_share(row['inconclusive'])} | "
+                f"{_spread(row['seconds_to_promote'])} | {_spread(row['requests_to_promote'])} | "
+                f"{_mean(exposed) if exposed else '-'} | {_spread(row['seconds_to_rollback'])} |"
+            )
+    return lines
+
+
+def _conditions_table(rows: Mapping[str, Row]) -> list[str]:
+    lines = [
+        "| what is broken | healthy: rolled back | held for its split | errors x3: rolled back | exposed until then, mean |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in policies_simulated.CONDITIONS:
+        if row := rows.get(name):
+            healthy, worse = row["healthy"], row["worse"]
+            share = healthy["rolled_back"]
+            wrong = share["share"] - 3 * share["standard_error"] > 0.05
+            mark = "**" if wrong else ""
+            lines.append(
+                f"| {name} | {mark}{_share(share)}{mark} | {_share(healthy['split_held'])} | {_share(worse['rolled_back'])} | "
+                f"{_mean(worse['exposed'])} |"
+            )
+    return lines
+
+
+def _rules_tables(rows: Mapping[str, Row]) -> list[str]:
+    candidates = [name for name in rules_compared.CANDIDATES if name in rows]
+    head = f"| rule | {' | '.join(candidates)} |"
+    line = "| --- |" + " --- |" * len(candidates)
+    shares, exposed = (
+        ["Rolled back:", "", head, line],
+        ["", "Candidate requests exposed, mean (of about 6,000):", "", head, line],
+    )
+    for rule in rules_compared.RULES:
+        cells = [rows[c][rule] for c in candidates if rule in rows[c]]
+        shares.append(f"| {rule} | {' | '.join(_share(c['rolled_back']) for c in cells)} |")
+        exposed.append(f"| {rule} | {' | '.join(_mean(c['exposed']) for c in cells)} |")
+    return [*shares, *exposed]
+
+
+def _share(value: Mapping[str, float]) -> str:
+    return f"{100 * value['share']:.2f} ± {100 * value['standard_error']:.2f} %"
+
+
+def _mean(value: Mapping[str, float]) -> str:
+    return f"{value['mean']:,.0f} ± {value['standard_error']:,.0f}"
+
+
+def _spread(value: Mapping[str, float] | None) -> str:
+    return f"{value['median']:,.0f} ({value['p90']:,.0f})" if value else "-"
+
+
+def _plot(rows: Mapping[str, Mapping[str, Row]]) -> None:
+    """Exposure against effect, by rule."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    ratios = [name for name in rules_compared.CANDIDATES if name.startswith("errors") and name in rows]
+    if len(ratios) < 2:
+        return
+    with mpl.rc_context(
+        {"svg.hashsalt": "relevo", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+    ):
+        figure = Figure(figsize=(8, 4.6), layout="constrained")
+        axes = figure.add_subplot()
+        for rule, (colour, dashes) in _DRAWN.items():
+            values = [merged(rows[name])[rule]["exposed"]["mean"] for name in ratios]
+            width = 2.6 if rule == "relevo" else 1.5
+            at = [float(n.split("x")[1]) for n in ratios]
+            axes.plot(at, values, marker="o", label=rule, color=colour, linestyle=dashes, linewidth=width)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks([1.5, 2, 3, 5, 10], ["x1.5", "x2", "x3", "x5", "x10"])
+        axes.minorticks_off()
+        axes.set_yticks([100, 300, 1000, 3000], ["100", "300", "1,000", "3,000"])
+        axes.set_xlabel("how many times as often the candidate fails")
+        axes.set_ylabel("candidate requests exposed, mean")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        figure.savefig(PLOT, metadata={"Date": None, "Creator": None})
+
+
+def _render(numbers: Mapping[str, Any]) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for name, lines in _tables(numbers):
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = "\n".join([before + begin, "", *lines, "", end + after])
+    PAGE.write_text(text, encoding="utf-8")
+    _plot(numbers.get("rules", {}))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run rows, keep their numbers, write the tables."""
+    parser = argparse.ArgumentParser(description="The tables of the operating characteristics.")
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--section", choices=tuple(SECTIONS))
+    parser.add_argument("--row", help="only the rows that contain this")
+    parser.add_argument("--missing", action="store_true", help="only the rows that have fewer than RUNS")
+    parser.add_argument("--render", action="store_true", help="run nothing")
+    options = parser.parse_args(argv)
+    if options.runs < 1 or options.seed < 0:
+        parser.error("RUNS must be at least 1 and SEED at least 0")
+    numbers = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.exists() else {}
+    for section, (rows, _) in SECTIONS.items():
+        if options.render or options.section not in (None, section):
+            continue
+        for row in rows:
+            kept = numbers.setdefault(section, {}).setdefault(row, {})
+            if (options.row and options.row not in row) or (options.missing and _runs(kept) >= options.runs):
+                continue
+            began = time.perf_counter()
+            kept[str(options.seed)] = run(section, row, options.runs, options.seed)
+            print(f"{section}: {row}: {time.perf_counter() - began:.0f} s", flush=True)
+            NUMBERS.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    numbers = {section: {row: parts for row, parts in rows.items() if parts} for section, rows in numbers.items()}
+    if options.section is None:  # else more rows are to come
+        _render(numbers)
+
+
+def _runs(parts: Mapping[str, Row]) -> int:
+    return sum(int((part.get("healthy") or part.get("relevo") or part)["runs"]) for part in parts.values())
+
+
+if __name__ == "__main__":
+    main()
