@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from relevo.evidence.counts import LATENCY_EDGES_MS
+from relevo.platforms.local.envoy_config import BUCKETS_MS
 from relevo.rollout.spec import RolloutSpec, parse_rollout
 from relevo.simulation.characteristics import CHUNK
 from relevo.simulation.conditions import Conditions
@@ -24,8 +25,7 @@ from relevo.simulation.traffic import EFFECTS, HEALTHY, Effect, Traffic
 
 __all__ = ["CONDITIONS", "DEFAULT_CANDIDATES", "default_policy", "long_watch"]
 
-ENVOY_EDGES_MS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000)
-EDGES_MS = {"locust": LATENCY_EDGES_MS, "envoy": ENVOY_EDGES_MS}
+EDGES_MS = {"locust": LATENCY_EDGES_MS, "envoy": tuple(map(float, BUCKETS_MS))}
 DEFAULT_TRAFFIC = Traffic(200, 0.002, EDGES_MS)
 WATCH_TRAFFIC = Traffic(200, 0.005, EDGES_MS, wrong_rate=None)
 DEFAULT_CANDIDATES = {effect.name: effect for effect in EFFECTS}
