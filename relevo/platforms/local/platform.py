@@ -7,6 +7,7 @@ programs; each step says "make it so", so a call that was cut off is completed b
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -173,10 +174,15 @@ class LocalPlatform:
                 deployment = Deployment()
             if deployment.services:
                 self._proxy.drain_users(deployment)
+            nothing = Deployment(last_revision=deployment.last_revision)
+            # Written first, so that whoever drives a rollout meanwhile finds nothing to bring back to life. Where there is no room
+            # for it, ending what runs still comes first.
+            with contextlib.suppress(errors.Transient):
+                deployments.save(self._layout, nothing)
             supervisor.stop_all(self._layout)
             for path in [*self._layout.programs.glob("*.json"), self._layout.status]:
                 files.remove(path)
-            deployments.save(self._layout, Deployment(last_revision=deployment.last_revision))
+            deployments.save(self._layout, nothing)
             self._proxy.close()
 
     def services(self) -> tuple[str, ...]:
