@@ -10,7 +10,7 @@ from relevo.cli.exit_codes import ExitCode
 from relevo.cli.output import Output, tell
 from relevo.cli.session import conclude, drive
 from relevo.cli.wiring import NO_LOCUST, Local, clock, new_uid
-from relevo.errors import BadInput, Conflict, RelevoError
+from relevo.errors import BadInput, Conflict, RelevoError, Transient
 from relevo.packaging import PackageRef, list_packages
 from relevo.reconcile.lease import take
 from relevo.rollout.spec import Rollout, load_rollout, parse_rollout
@@ -44,6 +44,7 @@ def deploy(wish: Wish, locust_port: int, hold_timeout_seconds: float | None, out
     if record is None:
         record = _begin(local, _rollout(local, wish), locust_port)
     else:
+        _require_same_stable(local, record)
         tell(f"Going on with the rollout to {record.rollout.spec.storage_uri} ({record.state.shown_phase}).")
     return _follow_through(local, record, locust_port, hold_timeout_seconds, output)
 
@@ -128,6 +129,26 @@ def _unfinished(local: Local, wish: Wish) -> Record | None:
             next_step=f"Go on with it by `relevo deploy-canary {target}`, or end it with `relevo rollback {target}`.",
         )
     return record
+
+
+def _require_same_stable(local: Local, record: Record) -> None:
+    """Refuse to go on where the stable revision is another one: after `relevo down` and `relevo up` nothing of before is there.
+
+    What was measured belongs to processes that are gone, and the candidate is gone with them. A decided one is still carried out.
+    """
+    state, target = record.state, record.rollout.spec.target
+    if state.phase.is_decided:
+        return
+    try:
+        serves = local.platform.observe(target).stable.name
+    except Transient:
+        return  # Envoy is being restarted: that is the driver's to wait for
+    if serves != state.stable:
+        raise Conflict(
+            f"{target}: the rollout to {record.rollout.spec.storage_uri} cannot go on: it compared with {state.stable}, "
+            f"which has ended, and {serves} serves now",
+            next_step=f"End it with `relevo rollback {target}`; `relevo retry {target}` then begins it anew.",
+        )
 
 
 def _begin(local: Local, rollout: Rollout, locust_port: int) -> Record:

@@ -41,5 +41,5 @@ def down() -> None:
         target = record.rollout.spec.target
         tell(
             f"{target}: the rollout to {record.rollout.spec.storage_uri} has not ended ({record.state.shown_phase}). "
-            f"After the next `relevo up`, `relevo rollback {target}` ends it."
+            f"After the next `relevo up`, `relevo rollback {target}` ends it and `relevo retry {target}` begins it anew."
         )
