@@ -19,9 +19,10 @@ from relevo.platforms.local.envoy_config import BUCKETS_MS
 from relevo.rollout.spec import RolloutSpec, parse_rollout
 from relevo.simulation.characteristics import CHUNK
 from relevo.simulation.conditions import Conditions
-from relevo.simulation.engine import World, simulate
+from relevo.simulation.engine import simulate
 from relevo.simulation.outcomes import Outcomes, summarise
 from relevo.simulation.traffic import EFFECTS, HEALTHY, Effect, Traffic
+from relevo.simulation.world import World
 
 __all__ = ["CONDITIONS", "DEFAULT_CANDIDATES", "default_policy", "long_watch"]
 

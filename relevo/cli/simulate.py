@@ -15,17 +15,15 @@ from relevo.cli.exit_codes import ExitCode
 from relevo.cli.output import Output, OutputOption, emit, err, out
 from relevo.errors import BadInput
 from relevo.evidence.counts import LATENCY_EDGES_MS
+from relevo.platforms.local.envoy_config import BUCKETS_MS
 from relevo.rollout.spec import load_rollout
 from relevo.simulation.characteristics import Characteristics, characteristics
-from relevo.simulation.engine import World
 from relevo.simulation.lint import lint
 from relevo.simulation.page import write_page
 from relevo.simulation.traffic import EFFECTS, Traffic
+from relevo.simulation.world import World
 
 __all__ = ["simulate"]
-
-ENVOY_EDGES_MS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000)
-"""Envoy's own histogram, as it is where nobody has set another."""
 
 _LEGEND = (
     "\nShares with their standard error. Requests and seconds: median (90th percentile). Exposed: the candidate's requests until it was "
@@ -62,7 +60,7 @@ def simulate(
     traffic = Traffic(
         _given("--rate", rate, "requests per second"),
         _given("--error-rate", error_rate, "the share of failed requests, 0.005 for 0.5 %"),
-        {"locust": LATENCY_EDGES_MS, "envoy": ENVOY_EDGES_MS},
+        {"locust": LATENCY_EDGES_MS, "envoy": tuple(map(float, BUCKETS_MS))},
         p50,
         p99,
         wrong_rate if labels else None,

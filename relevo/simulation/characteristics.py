@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from relevo.errors import BadInput
-from relevo.simulation.engine import World, simulate
+from relevo.simulation.engine import simulate
 from relevo.simulation.outcomes import Outcomes, Summary, summarise
 from relevo.simulation.traffic import Effect
+from relevo.simulation.world import World
 
 __all__ = ["CHUNK", "Characteristics", "characteristics"]
 

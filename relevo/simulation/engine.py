@@ -7,19 +7,16 @@ and traffic drawn at random. Simulated are ready revisions that answer their smo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 
 import numpy as np
 
-from relevo.errors import BadInput
-from relevo.rollout.checks import CLIENT
 from relevo.rollout.ramp import Step, expand
 from relevo.rollout.rules import EXTENSION
-from relevo.rollout.spec import Canary, RolloutSpec
-from relevo.simulation.accounts import Accounts, Increments, Indices
-from relevo.simulation.conditions import Conditions
+from relevo.rollout.spec import Canary
+from relevo.simulation.accounts import Accounts, Indices
 from relevo.simulation.evidence import Evidence
+from relevo.simulation.flow import Flow, Watcher
 from relevo.simulation.live import (
     DECIDED,
     NOT_HELD,
@@ -33,45 +30,9 @@ from relevo.simulation.live import (
     Live,
 )
 from relevo.simulation.outcomes import End, Outcomes
-from relevo.simulation.streams import Streams
-from relevo.simulation.thresholds import Cuts, choose
-from relevo.simulation.traffic import HEALTHY, Effect, Traffic
-from relevo.statistics.counts import Floats
+from relevo.simulation.world import World
 
-__all__ = ["Batch", "World", "simulate"]
-
-GRACE_SECONDS = 60.0
-Watcher = Callable[["Batch", str, Indices, Increments], None]
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What is simulated: a policy, the traffic, a candidate, and what goes wrong."""
-
-    spec: RolloutSpec
-    traffic: Traffic
-    effect: Effect = HEALTHY
-    conditions: Conditions = field(default_factory=Conditions)
-
-    def __post_init__(self) -> None:
-        if not expand(self.spec):
-            raise BadInput(
-                "strategy: an immediate strategy compares nothing, so there is nothing to simulate",
-                next_step="Give a canary strategy.",
-            )
-        for source in self.spec.counting_sources:
-            if source not in self.traffic.edges_ms:
-                raise BadInput(
-                    f"source {source}: its latency edges are not given", next_step="Name them in the traffic."
-                )
-        self.effect.error_rate(self.traffic)
-        self.effect.wrong_rate(self.traffic)
-
-    @property
-    def horizon_seconds(self) -> float:
-        """After which no rollout that is not held for good is still open."""
-        held = self.conditions.silent_seconds + GRACE_SECONDS
-        return float(EXTENSION * self.spec.limits.max_seconds + held)
+__all__ = ["Batch", "simulate"]
 
 
 def simulate(world: World, runs: int, seed: np.random.SeedSequence) -> Outcomes:
@@ -86,32 +47,22 @@ class Batch:
     """Rollouts that go through the same ticks. `watcher` sees what each tick brings, for the tests."""
 
     def __init__(self, world: World, runs: int, seed: np.random.SeedSequence, watcher: Watcher | None = None) -> None:
-        self.world, self._watcher = world, watcher
-        spec, conditions = world.spec, world.conditions
-        self._rng = np.random.default_rng(seed)
+        self.world, spec = world, world.spec
         self._steps: tuple[Step, ...] = expand(spec)
         self._canary = spec.strategy.canary or Canary()
         self._sources = spec.counting_sources
-        self._rho = np.array([0.5, *(s.weight_percent / 100 for s in self._steps)])
         check = spec.checks.latency
         most = len(check.quantiles) if check else 0
-        self._cuts = Cuts(world.traffic, world.effect, self._sources, check.tolerance if check else 0.0, most)
-        needs_answers = spec.has_client and (spec.checks.predictions is not None or spec.checks.accuracy is not None)
-        self._streams = Streams(
-            self._rng, world.traffic, world.effect, conditions,
-            sources=len(self._sources), thresholds=most, with_answers=needs_answers,
-        )  # fmt: skip
-        shape = (runs, len(self._sources), most, len(world.traffic.class_shares) + 1, len(self._rho))
-        self._told, self._untold = Accounts.empty(*shape), Accounts.empty(*shape)
-        self.evidence = Evidence(spec, self._rho, self._told)
-        self._shadow_rows = spec.has_shadow_stage
         self.tick_us = round(spec.tick_seconds * US)
         self._tick = 0
         self._end_us = round(world.horizon_seconds * US)
         self._live = Live.start(runs, [world.traffic.edges_ms[s] for s in self._sources], most)
+        rho = np.array([0.5, *(s.weight_percent / 100 for s in self._steps)])
+        classes = len(world.traffic.class_shares) + 1
+        self._told = Accounts.empty(runs, len(self._sources), most, classes, len(rho))
+        self.evidence = Evidence(spec, rho, self._told)
+        self._flow = Flow(world, self._live, self._told, self.evidence, rho, np.random.default_rng(seed), watcher)
         self._ended: list[tuple[Indices, Outcomes]] = []
-        self._drifts = conditions.cycle_seconds > 0 and conditions.cycle_latency_factor != 1
-        self._direct = conditions.scrape_seconds == 0 and conditions.silent_seconds == 0
 
     @property
     def now_us(self) -> int:
@@ -120,7 +71,6 @@ class Batch:
 
     def step(self) -> bool:
         """Look, decide, let traffic flow until the next look. False when all have ended."""
-        live = self._live
         if self._tick > 0:
             self._look()
         if self._tick % 8 == 0:
@@ -128,19 +78,16 @@ class Batch:
         if not len(self._live.phase) or self.now_us >= self._end_us:
             self._put_away(everything=True)
             return False
-        self._flow()
+        self._flow.pass_time(self._tick)
         self._tick += 1
-        return live is not None
-
-    # One look ------------------------------------------------------------------------------------------------------------------------
+        return True
 
     def _look(self) -> None:
         """What `plan` does at this tick: judge, protect, progress; the first that changes a rollout ends its tick."""
         live, conditions = self._live, self.world.conditions
         silent_us = self.now_us - round(conditions.silent_from_seconds * US)
         silent = conditions.silent_seconds > 0 and 0 <= silent_us < round(conditions.silent_seconds * US)
-        if not self._direct:
-            self._tell(silent=silent)
+        self._flow.tell(self._tick, silent=silent)
         judged = np.flatnonzero((live.phase == SHADOWING) | (live.phase == SHIFTING))
         if judged.size:
             shadowing = judged[live.phase[judged] == SHADOWING]
@@ -188,8 +135,8 @@ class Batch:
         if preparing.size:
             needed = [i for i, s in enumerate(self._sources) if s in spec.baseline_sources]
             ready = preparing[(live.baseline[preparing][:, needed] >= spec.baseline.requests).all(axis=1)]
-            self._fix_thresholds(ready)
-            self._enter(ready, 0 if self._shadow_rows else 1)
+            self._flow.fix_thresholds(ready)
+            self._enter(ready, 0 if spec.has_shadow_stage else 1)
             moved[ready] = True
         shadowing = np.flatnonzero(free & (live.phase == SHADOWING) & ~moved)
         if shadowing.size:
@@ -249,128 +196,6 @@ class Batch:
         live.end[which] = end
         live.decided_us[which] = self.now_us
 
-    def _fix_thresholds(self, which: Indices) -> None:
-        check = self.world.spec.checks.latency
-        if check is None or not which.size:
-            return
-        live = self._live
-        chosen = choose(check, [histogram[which] for histogram in live.histograms])
-        live.edge[which] = chosen.edge
-        self.evidence.fix_latency(which, chosen.rate)
-        cuts = self._cuts.ms(chosen.edge)
-        live.cuts_ms[which] = cuts
-        self._sort_survival(which, self._cuts.survival(cuts))
-
-    def _sort_survival(self, which: Indices, survival: Floats) -> None:
-        order = np.argsort(-survival, axis=1)
-        self._live.order[which] = order
-        self._live.sorted_survival[which] = np.take_along_axis(survival, order, axis=1)
-
-    # Traffic -------------------------------------------------------------------------------------------------------------------------
-
-    def _flow(self) -> None:
-        """Traffic until the next look, as the proxy now splits it."""
-        live, at, length = self._live, self.now_us / US, self.tick_us / US
-        took_effect = (live.ordered_row != live.routed_row) & (live.effective_us <= self.now_us)
-        live.routed_row = np.where(took_effect, live.ordered_row, live.routed_row)
-        mislabelled_us = round(self.world.conditions.mislabelled_seconds * US)
-        late = took_effect if mislabelled_us else None
-        if late is not None:
-            live.weight_us[took_effect] = self.now_us + mislabelled_us
-            live.weight_row = np.where(live.weight_us <= self.now_us, live.routed_row, live.weight_row)
-        else:
-            live.weight_row = live.routed_row
-        undecided = live.phase != DECIDED
-        through_proxy = np.flatnonzero(undecided & (live.routed_row > 0))
-        baseline = np.flatnonzero(undecided & (live.routed_row == 0) & (live.phase == PREPARING))
-        if baseline.size:
-            self._flow_baseline(baseline, at, length)
-        shadowing = np.flatnonzero(live.phase == SHADOWING)
-        if shadowing.size:
-            survival = self._survival(shadowing, at)
-            self._count(shadowing, self._streams.shadowed(survival, at, length), "shadow")
-        if through_proxy.size:
-            if self._drifts:
-                self._sort_survival(through_proxy, self._survival(through_proxy, at))
-            everything = through_proxy.size == len(live.phase)
-            pick = slice(None) if everything else through_proxy
-            share = self._rho[live.weight_row[pick]] * (live.weight_row[pick] > 0)
-            added = self._streams.routed(
-                share, live.sorted_survival[pick], live.order[pick], live.cuts_ms[pick], at, length
-            )
-            live.requests[through_proxy] += added.requests
-            self._count(through_proxy, added, "proxy")
-        live.routed_label = live.routed_row.copy()
-
-    def _survival(self, which: Indices, at: float) -> Floats:
-        return self._cuts.survival(self._live.cuts_ms[which], self._streams.shift_at(at))
-
-    def _flow_baseline(self, which: Indices, at: float, length: float) -> None:
-        """All traffic to the stable revision. A source that only counts per revision has nothing to say of its first tick."""
-        live = self._live
-        requests, owner, ms = self._streams.baseline(len(which), at, length)
-        for index, source in enumerate(self._sources):
-            if source != CLIENT and self._tick == 0:
-                continue
-            live.baseline[which, index] += requests
-            histogram = live.histograms[index]
-            width = histogram.shape[1]
-            bucket = np.searchsorted(self.world.traffic.edges_ms[source], ms)
-            counts = np.bincount(owner * width + bucket, minlength=len(which) * width)
-            histogram[which] += counts.reshape(len(which), width)
-        if self._watcher is not None:
-            self._watcher(self, "baseline", which, _baseline_increments(requests, owner, ms))
-
-    def _count(self, which: Indices, added: Increments, kind: str) -> None:
-        """Hand what came to the sources: what they tell at the next look, or at their next scrape."""
-        live = self._live
-        accounts = self._told if self._direct else self._untold
-        restarts = self.world.conditions.restart_every_seconds
-        for index, source in enumerate(self._sources):
-            client = source == CLIENT
-            if kind == "shadow" and not client:
-                continue
-            heard = which
-            part = added
-            # A source that only counts per revision cannot be read across a change of label.
-            keep = np.ones(which.size, dtype=bool)
-            if not client and self._direct:
-                keep &= live.routed_label[which] == live.routed_row[which]
-            if restarts:
-                keep &= self._rng.random(which.size) >= self.tick_us / US / restarts
-            if not keep.all():
-                heard, part = which[keep], _part(added, keep)
-            row = live.routed_row[heard] if kind == "proxy" else np.zeros(heard.size, dtype=np.intp)
-            accounts.add(heard, row, index, part, as_client=client)
-            behind = heard[row != live.row[heard]]
-            if behind.size:
-                self.evidence.outdate(behind)
-        if self._watcher is not None:
-            self._watcher(self, kind, which, added)
-
-    def _tell(self, *, silent: bool) -> None:
-        """Sources that are scraped, or were silent, tell what they have counted since."""
-        live, every_us = self._live, round(self.world.conditions.scrape_seconds * US)
-        steady = live.heard_label == live.routed_label
-        live.heard_label = np.where(steady | (not silent), live.routed_label, -1)
-        due = not every_us or self.now_us // every_us != (self.now_us - self.tick_us) // every_us
-        if silent or not due:
-            return
-        undecided = np.flatnonzero(live.phase != DECIDED)
-        for index, source in enumerate(self._sources):
-            if source == CLIENT:
-                self._told.move(self._untold, undecided, index, as_client=True)
-                continue
-            # All that was added since is put down to the label seen now, if it was there at the look before.
-            kept = undecided[steady[undecided] & (live.routed_label[undecided] > 0)]
-            self._told.move(self._untold, kept, index, as_client=False, into=live.routed_label[kept])
-            self._untold.requests[undecided, index] = 0
-            self._untold.errors[undecided, index] = 0
-            self._untold.over[undecided, index] = 0
-        self.evidence.outdate(undecided)
-
-    # Ends ----------------------------------------------------------------------------------------------------------------------------
-
     def _put_away(self, *, everything: bool = False) -> None:
         """Take the ended rollouts out, when they are many."""
         live = self._live
@@ -382,8 +207,7 @@ class Batch:
         gone, kept = np.flatnonzero(ended), np.flatnonzero(~ended)
         self._ended.append((live.number[gone], live.outcomes(gone, self.now_us)))
         live.take(kept)
-        self._told.take(kept)
-        self._untold.take(kept)
+        self._flow.take(kept)
         self.evidence.take(kept)
 
     def outcomes(self) -> Outcomes:
@@ -391,14 +215,3 @@ class Batch:
         joined = Outcomes.joined([part for _, part in self._ended])
         order = np.argsort(np.concatenate([number for number, _ in self._ended]), kind="stable")
         return Outcomes(*(getattr(joined, f.name)[order] for f in fields(Outcomes)))
-
-
-def _part(added: Increments, keep: Flags) -> Increments:
-    return Increments(*(getattr(added, f.name)[keep] for f in fields(Increments)))
-
-
-def _baseline_increments(requests: Floats, owner: Indices, ms: Floats) -> Increments:
-    """For the tests: the owners and latencies of single requests in place of thresholds."""
-    single = np.stack((owner.astype(np.float64), ms), axis=-1)[:, None, None]
-    nothing = np.zeros(0)
-    return Increments(requests[:, None], nothing, single, nothing, nothing, nothing, nothing, nothing)

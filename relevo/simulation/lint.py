@@ -17,8 +17,8 @@ from relevo.rollout.checks import LEAST_GATED_RATE
 from relevo.rollout.ramp import expand
 from relevo.rollout.rules import EXTENSION
 from relevo.rollout.spec import AccuracyCheck, Canary, ErrorsCheck, RolloutSpec
-from relevo.simulation.engine import World
 from relevo.simulation.traffic import HEALTHY, Traffic
+from relevo.simulation.world import World
 from relevo.statistics import betting, bounded, exceedance
 
 __all__ = ["Needs", "lint", "needs"]

@@ -21,9 +21,11 @@ from relevo.rollout.spec import RolloutSpec, parse_rollout
 from relevo.rollout.state import HoldReason, Phase, Verdict, new_state
 from relevo.simulation.accounts import Increments
 from relevo.simulation.conditions import Conditions
-from relevo.simulation.engine import Batch, World
+from relevo.simulation.engine import Batch
+from relevo.simulation.live import Live
 from relevo.simulation.outcomes import End
 from relevo.simulation.traffic import EFFECTS, Effect, Traffic
+from relevo.simulation.world import World
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STABLE, CANDIDATE, UID = "iris-predictor-00001", "iris-predictor-00002", "u1"
@@ -65,20 +67,19 @@ class Recorder:
     def __init__(self) -> None:
         self.seen: dict[int, dict[int, list[tuple[str, Any]]]] = defaultdict(lambda: defaultdict(list))
 
-    def __call__(self, batch: Batch, kind: str, which: Any, added: Increments) -> None:
-        live = batch._live
+    def __call__(self, tick: int, live: Live, kind: str, which: Any, added: Increments) -> None:
         if kind == "baseline":
             owner, ms = added.over[:, 0, 0, 0].astype(int), added.over[:, 0, 0, 1]
             for i, index in enumerate(which):
-                self._add(batch, live.number[index], "baseline", (int(added.requests[i, 0]), ms[owner == i]))
+                self._add(tick, live.number[index], "baseline", (int(added.requests[i, 0]), ms[owner == i]))
             return
         for i, index in enumerate(which):
             row = int(live.routed_row[index]) if kind == "proxy" else 0
             facts = (row, live.edge[index].copy(), *(v[i] for v in _values(added)))
-            self._add(batch, live.number[index], kind, facts)
+            self._add(tick, live.number[index], kind, facts)
 
-    def _add(self, batch: Batch, number: Any, kind: str, facts: Any) -> None:
-        self.seen[int(number)][batch._tick].append((kind, facts))
+    def _add(self, tick: int, number: Any, kind: str, facts: Any) -> None:
+        self.seen[int(number)][tick].append((kind, facts))
 
 
 def _values(added: Increments) -> list[Any]:

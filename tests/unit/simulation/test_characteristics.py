@@ -12,10 +12,10 @@ from relevo.rollout.spec import parse_rollout
 from relevo.simulation import characteristics as module
 from relevo.simulation.characteristics import characteristics
 from relevo.simulation.conditions import Conditions
-from relevo.simulation.engine import World
 from relevo.simulation.outcomes import binomial
 from relevo.simulation.page import write_page
 from relevo.simulation.traffic import EFFECTS, HEALTHY, Effect, Traffic
+from relevo.simulation.world import World
 from tests.unit.simulation.replay import EDGES, make_spec
 
 TRAFFIC = Traffic(100, 0.01, EDGES)
@@ -25,10 +25,10 @@ WORSE = Effect("errors x10", error_ratio=10.0)
 
 def test_two_processes_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     """The result depends on the seed, not on the number of processes."""
-    monkeypatch.setattr(module, "CHUNK", 10)
-    one, two = (characteristics(WORLD, [HEALTHY, WORSE], 20, 5, jobs=jobs).as_dicts() for jobs in (1, 2))
+    monkeypatch.setattr(module, "CHUNK", 6)
+    one, two = (characteristics(WORLD, [HEALTHY, WORSE], 12, 5, jobs=jobs).as_dicts() for jobs in (1, 2))
     assert one == two
-    assert [row["runs"] for row in one] == [20, 20]
+    assert [row["runs"] for row in one] == [12, 12]
 
 
 def test_a_stopped_simulation_says_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:

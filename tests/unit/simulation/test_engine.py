@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 from relevo.errors import BadInput
-from relevo.simulation.engine import World, simulate
+from relevo.simulation.engine import simulate
 from relevo.simulation.outcomes import End, Outcomes, summarise
 from relevo.simulation.traffic import HEALTHY, Effect, Traffic
+from relevo.simulation.world import World
 from tests.unit.simulation.replay import EDGES, differences, make_spec, random_world
 
 
 def test_plan_and_the_simulation_give_the_same_verdict_at_the_same_tick() -> None:
     """For policies, traffic, candidates and troubles drawn at random, `plan` on the same counts decides the same at the same look."""
     ends: set[End] = set()
-    for seed in range(1000, 1016):
-        found, these, _ = differences(random_world(np.random.default_rng(seed)), 3, seed)
+    for seed in range(1000, 1010):
+        found, these, _ = differences(random_world(np.random.default_rng(seed)), 2, seed)
         assert not found, found
         ends |= set(these)
     assert ends >= {End.PROMOTED, End.ROLLED_BACK, End.INCONCLUSIVE}
@@ -37,7 +38,7 @@ def test_a_seed_makes_a_simulation_repeatable_and_another_seed_differs() -> None
 
 def test_a_worse_candidate_is_rolled_back_more_often_and_sooner() -> None:
     """The share of rollbacks rises with the error ratio, and the candidate's requests until then fall."""
-    some, many = (simulate(_world(error_ratio=r), 150, np.random.SeedSequence(3)) for r in (3.0, 20.0))
+    some, many = (simulate(_world(error_ratio=r), 60, np.random.SeedSequence(3)) for r in (3.0, 20.0))
     assert summarise(some).rolled_back[0] < summarise(many).rolled_back[0]
     assert many.exposed[many.end == End.ROLLED_BACK].mean() < some.exposed.mean()
 
