@@ -38,7 +38,7 @@ def test_a_seed_makes_a_simulation_repeatable_and_another_seed_differs() -> None
 
 def test_a_worse_candidate_is_rolled_back_more_often_and_sooner() -> None:
     """The share of rollbacks rises with the error ratio, and the candidate's requests until then fall."""
-    some, many = (simulate(_world(error_ratio=r), 60, np.random.SeedSequence(3)) for r in (3.0, 20.0))
+    some, many = (simulate(_world(error_ratio=r), 60, np.random.SeedSequence(3)) for r in (1.5, 20.0))
     assert summarise(some).rolled_back[0] < summarise(many).rolled_back[0]
     assert many.exposed[many.end == End.ROLLED_BACK].mean() < some.exposed.mean()
 
