@@ -131,7 +131,7 @@ class Cli:
         return set(find_marked(Layout.of(self.home)))
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     """Wait for `condition` and give what it gave. Fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

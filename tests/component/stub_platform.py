@@ -43,14 +43,14 @@ def running(home: Path, model: str = "iris:1") -> Iterator[LocalPlatform]:
     """A platform that is up; taken down afterwards, whatever happens."""
     platform = make(home)
     try:
-        platform.up(manifest(model), proxy_port=free_ports(1)[0], timeout_seconds=20)
+        platform.up(manifest(model), proxy_port=free_ports(1)[0], timeout_seconds=90)
         yield platform
     finally:
         platform.down()
         platform.close()
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> float:
+def until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> float:
     """Wait for `condition`; the seconds it took. Fails after `seconds`."""
     started = time.monotonic()
     while not condition():

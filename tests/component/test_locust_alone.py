@@ -135,7 +135,7 @@ def test_a_master_adds_up_its_workers_counts(server: ThreadingHTTPServer, rows: 
     processes = [subprocess.Popen(argv, cwd=rows.parent, **quiet) for argv in (master, worker)]  # type: ignore[call-overload]
     try:
         source = LocustSource(f"http://127.0.0.1:{web}")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         shadow = ShadowTargets("u/shadow", "iris-predictor-00001", host, "iris-predictor-00002", host)
         counted, seen = 0, -1
         while counted != seen or seen <= 40:

@@ -120,7 +120,7 @@ class LocustProcess:
             stdout=self.log.open("ab"),
             stderr=subprocess.STDOUT,
         )
-        until(lambda: isinstance(self.source.read(), Reading), "Locust answers", seconds=20)
+        until(lambda: isinstance(self.source.read(), Reading), "Locust answers", seconds=90)
 
     def reading(self) -> Reading:
         reading = self.source.read()
@@ -132,7 +132,7 @@ class LocustProcess:
         self.process.wait(10)
 
 
-def until(holds: Callable[[], bool], what: str, *, seconds: float = 10) -> None:
+def until(holds: Callable[[], bool], what: str, *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

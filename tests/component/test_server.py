@@ -73,7 +73,7 @@ def serving(package: Path) -> Iterator[Server]:
     )
     server = Server(process, f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc_port}")
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline and process.poll() is None:
             try:
                 if httpx.get(f"{server.url}/v2/health/ready", timeout=5).status_code == 200:
