@@ -80,6 +80,7 @@ SECTIONS: Mapping[str, tuple[tuple[str, ...], Callable[[str, int, int], Row]]] =
     "reference": (tuple(_REFERENCES), _reference),
     "policy": (tuple(policies_simulated.DEFAULT_CANDIDATES), policies_simulated.default_policy),
     "conditions": (tuple(policies_simulated.CONDITIONS), policies_simulated.long_watch),
+    "variants": (tuple(policies_simulated.VARIANTS), policies_simulated.variant),
     "rules": (tuple(rules_compared.CANDIDATES), rules_compared.compare),
 }
 
@@ -121,6 +122,7 @@ def _tables(numbers: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield "reference", _reference_table(rows.get("reference", {}))
     yield "policy", _policy_table(rows.get("policy", {}))
     yield "conditions", _conditions_table(rows.get("conditions", {}))
+    yield "variants", _variants_table(rows.get("variants", {}))
     yield "rules", _rules_tables(rows.get("rules", {}))
 
 
@@ -185,6 +187,24 @@ def _conditions_table(rows: Mapping[str, Row]) -> list[str]:
                 f"| {name} | {mark}{_share(share)}{mark} | {_share(healthy['split_held'])} | {_share(worse['rolled_back'])} | "
                 f"{_mean(worse['exposed'])} |"
             )
+    return lines
+
+
+def _variants_table(rows: Mapping[str, Row]) -> list[str]:
+    shown = [(name, rows[name]) for name in policies_simulated.VARIANTS if name in rows]
+    if not shown:
+        return []
+    worse = [c for c in shown[0][1] if not c.startswith("as good")]
+    lines = [
+        f"| policy | s to promote | false alarms | {' | '.join(f'{c}: exposed' for c in worse)} |",
+        "| --- | --- | --- |" + " --- |" * len(worse),
+    ]
+    for name, row in shown:
+        healthy = next(v for c, v in row.items() if c.startswith("as good"))
+        exposed = " | ".join(_mean(row[c]["exposed"]) for c in worse)
+        lines.append(
+            f"| {name} | {_spread(healthy['seconds_to_promote'])} | {_share(healthy['rolled_back'])} | {exposed} |"
+        )
     return lines
 
 
@@ -286,7 +306,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _runs(parts: Mapping[str, Row]) -> int:
-    return sum(int((part.get("healthy") or part.get("relevo") or part)["runs"]) for part in parts.values())
+    return sum(int((part if "runs" in part else next(iter(part.values())))["runs"]) for part in parts.values())
 
 
 if __name__ == "__main__":

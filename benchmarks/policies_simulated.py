@@ -24,7 +24,7 @@ from relevo.simulation.outcomes import Outcomes, summarise
 from relevo.simulation.traffic import EFFECTS, HEALTHY, Effect, Traffic
 from relevo.simulation.world import World
 
-__all__ = ["CONDITIONS", "DEFAULT_CANDIDATES", "default_policy", "long_watch"]
+__all__ = ["CONDITIONS", "DEFAULT_CANDIDATES", "VARIANTS", "default_policy", "long_watch", "variant"]
 
 EDGES_MS = {"locust": LATENCY_EDGES_MS, "envoy": tuple(map(float, BUCKETS_MS))}
 DEFAULT_TRAFFIC = Traffic(200, 0.002, EDGES_MS)
@@ -63,6 +63,24 @@ CONDITIONS: dict[str, tuple[Conditions, Mapping[str, Any]]] = {
         for clustering in (1, 2)
     },
 }
+
+
+VARIANTS: dict[str, Mapping[str, Any]] = {
+    "default": {},
+    "no shadow stage": {"shadow": {"enabled": False}},
+    "1,000 shadow pairs": {"shadow": {"requests": 1000}},
+    "ramp 2, 10, 50 %": {"strategy": {"canary": {"weights": [2, 10, 50]}}},
+    "ramp 5, 50 %": {"strategy": {"canary": {"weights": [5, 50]}}},
+}
+"""Changes to the default policy that were tried, to lessen exposure."""
+
+
+def variant(name: str, runs: int, seed: int) -> dict[str, Any]:
+    """A row of the table of variants, by candidate."""
+    spec = _spec(**VARIANTS[name])
+    candidates = ("as good as the stable one", "errors x3", "errors x5", "errors x10", "3 % of requests +400 ms")
+    worlds = {c: World(spec, DEFAULT_TRAFFIC, DEFAULT_CANDIDATES[c]) for c in candidates}
+    return {c: summarise(_simulate(world, runs, seed)).as_dict() for c, world in worlds.items()}
 
 
 def default_policy(candidate: str, runs: int, seed: int) -> dict[str, Any]:
