@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import operating_table, policies_simulated, rules_compared
+from benchmarks import operating_table, policies_simulated, queueing, rules_compared
 from relevo.simulation.outcomes import binomial
 
 __all__ = ["SECTIONS", "main", "merged", "run"]
@@ -80,6 +80,7 @@ SECTIONS: Mapping[str, tuple[tuple[str, ...], Callable[[str, int, int], Row]]] =
     "reference": (tuple(_REFERENCES), _reference),
     "policy": (tuple(policies_simulated.DEFAULT_CANDIDATES), policies_simulated.default_policy),
     "conditions": (tuple(policies_simulated.CONDITIONS), policies_simulated.long_watch),
+    "queues": (tuple(queueing.UTILISATIONS), queueing.false_alarms),
     "variants": (tuple(policies_simulated.VARIANTS), policies_simulated.variant),
     "rules": (tuple(rules_compared.CANDIDATES), rules_compared.compare),
 }
@@ -122,6 +123,7 @@ def _tables(numbers: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield "reference", _reference_table(rows.get("reference", {}))
     yield "policy", _policy_table(rows.get("policy", {}))
     yield "conditions", _conditions_table(rows.get("conditions", {}))
+    yield "queues", _queues_table(rows.get("queues", {}))
     yield "variants", _variants_table(rows.get("variants", {}))
     yield "rules", _rules_tables(rows.get("rules", {}))
 
@@ -187,6 +189,22 @@ def _conditions_table(rows: Mapping[str, Row]) -> list[str]:
                 f"| {name} | {mark}{_share(share)}{mark} | {_share(healthy['split_held'])} | {_share(worse['rolled_back'])} | "
                 f"{_mean(worse['exposed'])} |"
             )
+    return lines
+
+
+def _queues_table(rows: Mapping[str, Row]) -> list[str]:
+    columns = [*(f"clustering {c}" for c in queueing.CLUSTERINGS), *(f"windows of {w}" for w in queueing.WINDOWS)]
+    lines = [
+        f"| server | rank correlation of neighbours | {' | '.join(columns)} |",
+        "| --- | --- |" + " --- |" * len(columns),
+    ]
+    for name in queueing.UTILISATIONS:
+        if row := rows.get(name):
+            shares = []
+            for column in columns:
+                wrong = row[column]["share"] - 3 * row[column]["standard_error"] > queueing.ALPHA
+                shares.append(f"**{_share(row[column])}**" if wrong else _share(row[column]))
+            lines.append(f"| {name} | {row['neighbours']['mean']:.2f} | {' | '.join(shares)} |")
     return lines
 
 
