@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,14 +14,10 @@ from rich.table import Table
 from relevo.cli.exit_codes import ExitCode
 from relevo.cli.output import Output, OutputOption, emit, err, out
 from relevo.errors import BadInput
-from relevo.evidence.counts import LATENCY_EDGES_MS
-from relevo.platforms.local.envoy_config import BUCKETS_MS
-from relevo.rollout.spec import load_rollout
-from relevo.simulation.characteristics import Characteristics, characteristics
-from relevo.simulation.lint import lint
-from relevo.simulation.page import write_page
-from relevo.simulation.traffic import EFFECTS, Traffic
-from relevo.simulation.world import World
+
+if TYPE_CHECKING:
+    from relevo.simulation.characteristics import Characteristics
+    from relevo.simulation.traffic import Traffic
 
 __all__ = ["simulate"]
 
@@ -56,6 +52,16 @@ def simulate(
 
     It runs the rules and the statistics of real rollouts on simulated counts, for a grid of candidates. Ctrl-C prints what there is.
     """
+    # NumPy and SciPy are for whoever simulates, not for every command.
+    from relevo.evidence.counts import LATENCY_EDGES_MS
+    from relevo.platforms.local.envoy_config import BUCKETS_MS
+    from relevo.rollout.spec import load_rollout
+    from relevo.simulation.characteristics import characteristics
+    from relevo.simulation.lint import lint
+    from relevo.simulation.page import write_page
+    from relevo.simulation.traffic import EFFECTS, Traffic
+    from relevo.simulation.world import World
+
     rollout = load_rollout(file)
     traffic = Traffic(
         _given("--rate", rate, "requests per second"),

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from relevo.cli import simulate as module
 from relevo.cli.main import app
 from relevo.errors import BadInput
+from relevo.simulation import characteristics as engine
+from relevo.simulation import traffic
 from relevo.simulation.characteristics import characteristics
 from relevo.simulation.traffic import EFFECTS
 
@@ -31,7 +32,7 @@ spec:
 @pytest.fixture
 def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A policy that is simulated in no time, for three of the candidates."""
-    monkeypatch.setattr(module, "EFFECTS", EFFECTS[:1] + EFFECTS[5:7])
+    monkeypatch.setattr(traffic, "EFFECTS", EFFECTS[:1] + EFFECTS[5:7])
     path = tmp_path / "rollout.yaml"
     path.write_text(POLICY, encoding="utf-8")
     return path
@@ -50,7 +51,7 @@ def test_json_says_what_was_asked_and_what_came_out(policy: Path) -> None:
     text = _run(policy, *options)
     value = json.loads(text)
     assert value["traffic"]["requests_per_second"] == 100
-    assert [row["effect"] for row in value["candidates"]] == [e.name for e in module.EFFECTS]
+    assert [row["effect"] for row in value["candidates"]] == [e.name for e in traffic.EFFECTS]
     assert "wrong_rollback" in value["candidates"][0]
     assert value["complete"]
     assert _run(policy, *options) == text
@@ -79,7 +80,7 @@ def test_a_stopped_simulation_prints_what_it_has(policy: Path, monkeypatch: pyte
         result.stopped = True
         return result
 
-    monkeypatch.setattr(module, "characteristics", interrupted)
+    monkeypatch.setattr(engine, "characteristics", interrupted)
     value = json.loads(_run(policy, "--rate", "100", "--error-rate", "0.01", "-o", "json"))
     assert not value["complete"]
     assert value["candidates"]
