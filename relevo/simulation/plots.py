@@ -72,7 +72,7 @@ def ends(rows: Sequence[tuple[str, Summary]]) -> Markup:
         axes.set_xlim(0, 100)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %"))
         _name_rows(axes, [name for name, _ in rows])
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=9.5, handlelength=1.4)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=9, handlelength=1.2, columnspacing=2.2)
         return to_svg(figure, "How rollouts end, by candidate", "ends")
 
 
