@@ -31,6 +31,7 @@ PLOT = DOCS / "operating-characteristics.svg"
 
 _DRAWN = {
     "relevo": ("#c22f2f", "-"),
+    "relevo, tuned": ("#e58a8a", "-"),
     "z-test, tuned": ("#1f77b4", "--"),
     "Flagger, tuned": ("#d9730d", "-."),
     "Argo Rollouts, tuned": ("#7a4fb5", ":"),

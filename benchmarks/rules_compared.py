@@ -3,7 +3,8 @@
 The stream: 60,000 requests in 30 minutes, a tenth of them to the candidate (200 a minute), base error rate 0.5 %, lognormal latency
 with p50 100 ms and p99 320 ms. Every rule sees the same counts and says at which look it would roll back; nothing else it does is
 simulated. Each has its documented settings, and settings tuned here for this very traffic: the ones that find "errors x3" soonest, on
-streams of their own, among those with at most 1 % of false alarms. Relevo has alpha 0.01 and no tuning.
+streams of their own, among those with at most 1 % of false alarms. Relevo has alpha 0.01, which is a guarantee and not a target; tuned
+like the others, it has the settings whose false alarms are about 1 % here, too.
 
 - Flagger: a check every minute of the candidate's last minute, success rate at least 99 % and p99 at most 500 ms; rolled back at the fifth
   failed check (its tutorials' analysis: interval 1m, threshold 5, request-success-rate min 99, request-duration max 500).
@@ -163,7 +164,7 @@ def relevo(streams: Streams, *, alpha: float = ALPHA, clustering: float = CLUSTE
     return _first(together >= log_limit(alpha), 1)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _evidence(streams: Streams) -> tuple[Floats, Floats]:
     """Log e-values of errors and of latency at each look, each (runs, looks)."""
     requests, errors = streams.requests.cumsum(axis=1), streams.errors.cumsum(axis=1)
@@ -184,6 +185,10 @@ def _first(crossed: NDArray[np.bool_], looks_each: int) -> Looks:
 
 
 GRIDS: dict[str, tuple[Callable[..., Looks], list[dict[str, Any]]]] = {
+    "relevo, tuned": (
+        relevo,
+        [{"alpha": a, "clustering": c} for a in (0.01, 0.02, 0.03, 0.04, 0.05) for c in (1.0, 2.0)],
+    ),
     "z-test, tuned": (z_test, [{"critical": z} for z in np.arange(2.4, 4.2, 0.1).round(1).tolist()]),
     "Flagger, tuned": (
         flagger,
@@ -226,6 +231,7 @@ def tune(rule: str, runs: int = 4000, seed: int = 999) -> dict[str, Any]:
 
 
 TUNED: dict[str, dict[str, Any]] = {
+    "relevo, tuned": {"alpha": 0.03, "clustering": 2.0},
     "z-test, tuned": {"critical": 3.7},
     "Flagger, tuned": {"least_success": 0.98, "threshold": 3},
     "Argo Rollouts, tuned": {"least_success": 0.98, "minutes": 2, "failure_limit": 0},
