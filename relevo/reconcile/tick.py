@@ -66,7 +66,11 @@ class Reconciler:
         stored = self.store.save(
             record, decision.state, decision.transitions, sample=snapshot.sample(), at=now, lease_until=lease_until
         )
-        return Tick(stored, decision, snapshot, self._make_so(spec, decision.desired, seen.routes))
+        trouble = self._make_so(spec, decision.desired, seen.routes)
+        # What has not answered this rollout yet is still starting, and no trouble.
+        unheard = any(source.name not in decision.state.ledger.sources for source in self.sources)
+        starting = unheard and decision.state.phase is Phase.PREPARING
+        return Tick(stored, decision, snapshot, "" if starting else trouble)
 
     def _observe(self, spec: RolloutSpec, record: Record) -> Observation:
         state = record.state

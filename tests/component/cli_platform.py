@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
+import pytest
 import yaml
 
 from relevo.packaging.manifest import MANIFEST, write_manifest
@@ -129,6 +130,13 @@ class Cli:
     def programs(self) -> set[str]:
         """The names of what runs for this home."""
         return set(find_marked(Layout.of(self.home)))
+
+
+def cannot_run(reason: str) -> NoReturn:
+    """Say why a test cannot run on this machine. In CI that is a failure: there everything must run."""
+    if os.environ.get("CI"):
+        pytest.fail(f"cannot run: {reason}")
+    pytest.skip(reason)
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import joblib
 import pytest
-from cli_platform import PYTHON, ROOT, Cli, copy_package, platform, rollout_file, seal, train, until
+from cli_platform import PYTHON, ROOT, Cli, cannot_run, copy_package, platform, rollout_file, seal, train, until
 
 from relevo import errors
 from relevo.evidence.envoy import EnvoySource
@@ -324,9 +324,9 @@ def small_disk(folder: Path) -> Iterator[None]:
     try:
         done = subprocess.run(mount, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        pytest.skip("there is no mount")
+        cannot_run("there is no mount")
     if done.returncode:
-        pytest.skip(f"no disk may be mounted here: {done.stderr.strip()}")
+        cannot_run(f"no disk may be mounted here: {done.stderr.strip()}")
     try:
         yield
     finally:

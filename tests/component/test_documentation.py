@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.component.cli_platform import ROOT, Cli
+from cli_platform import ROOT, Cli
 
 pytestmark = pytest.mark.component
 

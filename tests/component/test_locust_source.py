@@ -120,7 +120,11 @@ class LocustProcess:
             stdout=self.log.open("ab"),
             stderr=subprocess.STDOUT,
         )
-        until(lambda: isinstance(self.source.read(), Reading), "Locust answers", seconds=90)
+        try:
+            until(lambda: isinstance(self.source.read(), Reading), "Locust answers", seconds=90)
+        except BaseException:
+            self.kill()
+            raise
 
     def reading(self) -> Reading:
         reading = self.source.read()
