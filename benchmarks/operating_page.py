@@ -132,7 +132,7 @@ def _tables(numbers: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 def _reference_table(rows: Mapping[str, Row]) -> list[str]:
     lines = [
         "| candidate | rolled back | exposed, mean | reference | gain in exposure |",
-        "| --- | --- | --- | --- | --- |",
+        "| --- |" + " --- |" * 5,
     ]
     promotions = [
         "| margin | candidate requests, median (p90) | reference | gain in the median |",
@@ -145,13 +145,15 @@ def _reference_table(rows: Mapping[str, Row]) -> list[str]:
             median = row["median"]
             old = float(reference.split()[0])
             text = f"{row['requests']['median']:,.0f} ± {median['standard_error']:,.0f} ({row['requests']['p90']:,.0f})"
-            promotions.append(f"| {name.split()[1]} | {text} | {reference} | {_gain(old, median)} |")
+            promotions.append(f"| {name.split()[1]} | {row['runs']:,} | {text} | {reference} | {_gain(old, median)} |")
             continue
         mean = row["exposed"]
         old_text = reference.split("/")[-1].strip()
         gain = _gain(float(old_text), mean) if old_text.isdigit() else ""
         label = name if not name.startswith("errors") else f"errors x{name.split()[1]}"
-        lines.append(f"| {label} | {_share(row['rolled_back'])} | {_mean(mean)} | {reference or '-'} | {gain} |")
+        lines.append(
+            f"| {label} | {row['runs']:,} | {_share(row['rolled_back'])} | {_mean(mean)} | {reference or '-'} | {gain} |"
+        )
     return [*lines, "", *promotions]
 
 
@@ -161,14 +163,15 @@ def _gain(old: float, mean: Mapping[str, float]) -> str:
 
 def _policy_table(rows: Mapping[str, Row]) -> list[str]:
     lines = [
-        "| candidate | promoted | rolled back | inconclusive | s to promote | requests to promote | exposed at rollback | s to rollback |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| candidate | runs | promoted | rolled back | inconclusive | s to promote | requests to promote "
+        "| exposed at rollback | s to rollback |",
+        "| --- |" + " --- |" * 8,
     ]
     for name in policies_simulated.DEFAULT_CANDIDATES:
         if row := rows.get(name):
             exposed = row["exposed_at_rollback"]
             lines.append(
-                f"| {name} | {_share(row['promoted'])} | {_share(row['rolled_back'])} | {_share(row['inconclusive'])} | "
+                f"| {name} | {row['runs']:,} | {_share(row['promoted'])} | {_share(row['rolled_back'])} | {_share(row['inconclusive'])} | "
                 f"{_spread(row['seconds_to_promote'])} | {_spread(row['requests_to_promote'])} | "
                 f"{_mean(exposed) if exposed else '-'} | {_spread(row['seconds_to_rollback'])} |"
             )
@@ -177,8 +180,8 @@ def _policy_table(rows: Mapping[str, Row]) -> list[str]:
 
 def _conditions_table(rows: Mapping[str, Row]) -> list[str]:
     lines = [
-        "| what is broken | healthy: rolled back | held for its split | errors x3: rolled back | exposed until then, mean |",
-        "| --- | --- | --- | --- | --- |",
+        "| what is broken | runs | healthy: rolled back | held for its split | errors x3: rolled back | exposed until then, mean |",
+        "| --- |" + " --- |" * 5,
     ]
     for name in policies_simulated.CONDITIONS:
         if row := rows.get(name):
@@ -187,7 +190,8 @@ def _conditions_table(rows: Mapping[str, Row]) -> list[str]:
             wrong = share["share"] - 3 * share["standard_error"] > 0.05
             mark = "**" if wrong else ""
             lines.append(
-                f"| {name} | {mark}{_share(share)}{mark} | {_share(healthy['split_held'])} | {_share(worse['rolled_back'])} | "
+                f"| {name} | {healthy['runs']:,} | {mark}{_share(share)}{mark}"
+                f" | {_share(healthy['split_held'])} | {_share(worse['rolled_back'])} | "
                 f"{_mean(worse['exposed'])} |"
             )
     return lines
@@ -205,7 +209,7 @@ def _queues_table(rows: Mapping[str, Row]) -> list[str]:
             for column in columns:
                 wrong = row[column]["share"] - 3 * row[column]["standard_error"] > queueing.ALPHA
                 shares.append(f"**{_share(row[column])}**" if wrong else _share(row[column]))
-            lines.append(f"| {name} | {row['neighbours']['mean']:.2f} | {' | '.join(shares)} |")
+            lines.append(f"| {name} | {row['runs']:,} | {row['neighbours']['mean']:.2f} | {' | '.join(shares)} |")
     return lines
 
 
@@ -215,8 +219,8 @@ def _variants_table(rows: Mapping[str, Row]) -> list[str]:
         return []
     worse = [c for c in shown[0][1] if not c.startswith("as good")]
     lines = [
-        f"| policy | s to promote | false alarms | {' | '.join(f'{c}: exposed' for c in worse)} |",
-        "| --- | --- | --- |" + " --- |" * len(worse),
+        f"| policy | runs | s to promote | false alarms | {' | '.join(f'{c}: exposed' for c in worse)} |",
+        "| --- | --- | --- | --- |" + " --- |" * len(worse),
     ]
     for name, row in shown:
         healthy = next(v for c, v in row.items() if c.startswith("as good"))
@@ -235,6 +239,8 @@ def _rules_tables(rows: Mapping[str, Row]) -> list[str]:
         ["Rolled back:", "", head, line],
         ["", "Candidate requests exposed, mean (of about 6,000):", "", head, line],
     )
+    runs = " | ".join(f"{rows[c]['relevo']['runs']:,}" for c in candidates)
+    shares.append(f"| (runs) | {runs} |")
     for rule in rules_compared.RULES:
         cells = [rows[c][rule] for c in candidates if rule in rows[c]]
         shares.append(f"| {rule} | {' | '.join(_share(c['rolled_back']) for c in cells)} |")

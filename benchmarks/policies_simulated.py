@@ -69,6 +69,9 @@ VARIANTS: dict[str, Mapping[str, Any]] = {
     "default": {},
     "no shadow stage": {"shadow": {"enabled": False}},
     "1,000 shadow pairs": {"shadow": {"requests": 1000}},
+    "a latency threshold at p99.9 too": {
+        "checks": {"latency": {"quantiles": [0.5, 0.75, 0.9, 0.95, 0.99, 0.999]}},
+    },
     "ramp 2, 10, 50 %": {"strategy": {"canary": {"weights": [2, 10, 50]}}},
     "ramp 5, 50 %": {"strategy": {"canary": {"weights": [5, 50]}}},
 }
