@@ -25,7 +25,7 @@ from relevo.store.rollouts import Record
 
 __all__ = ["Watch", "conclude", "drive", "follow"]
 
-VIEW_SECONDS = 0.5
+VIEW_SECONDS = 1.0
 """How often the view is drawn; ticks may come faster."""
 
 

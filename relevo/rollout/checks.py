@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, LatencyCheck, Predic
 from relevo.rollout.state import RolloutState
 from relevo.rollout.tables import Table
 from relevo.statistics import bounded, exceedance, sample_ratio
+from relevo.statistics.counts import Floats
 
 __all__ = ["CLIENT", "Evidence", "gather", "judge_split", "log_mean"]
 
@@ -61,10 +63,13 @@ def gather(spec: RolloutSpec, state: RolloutState, tables: Sequence[Table]) -> l
     ratios = (of_errors.tolerance, of_errors.margin), (of_accuracy.tolerance, of_accuracy.margin)
     panel = label_panel(tables[0].shares, ratios, 1 + (predictions or PredictionsCheck()).tolerance)
     logs = panel.log_e(np.array(failed + wrong + classes, dtype=np.float64)).tolist()
+    answered = [sum(c.requests for _, c in t.cells) for t in tables]
+    labelled = [sum(c.labelled for _, c in client.cells)] if client and wrong else []
+    limits = [of_errors.objective] * len(failed) + [of_accuracy.objective] * len(wrong)
+    below = bounded.log_e_rate_below([sum(row[1::2]) for row in failed + wrong], answered + labelled, limits).tolist()
     found: list[Evidence] = []
     if errors is not None:
-        totals = [sum(c.requests for _, c in t.cells) for t in tables]
-        found.append(_judge_failures("errors", errors, [row[0:2] for row in logs], failed, totals))
+        found.append(_judge_failures("errors", errors.gate, [row[0:2] for row in logs[: len(failed)]], below))
     if checks.latency is not None:
         found.append(_judge_latency(checks.latency, state, tables, last_step=state.step == len(expand(spec))))
     if predictions is not None and spec.has_client:
@@ -72,8 +77,8 @@ def gather(spec: RolloutSpec, state: RolloutState, tables: Sequence[Table]) -> l
         limit = spec.shadow.max_disagreement if spec.has_shadow_stage else None
         found.append(_judge_predictions(predictions, mix, state.ledger.pairs(), limit))
     if accuracy is not None and spec.has_client:
-        totals = [sum(c.labelled for _, c in client.cells)] if client else []
-        found.append(_judge_failures("accuracy", accuracy, [row[2:4] for row in logs[len(failed) :]], wrong, totals))
+        logs_of_wrong = [row[2:4] for row in logs[len(failed) : len(failed) + len(wrong)]]
+        found.append(_judge_failures("accuracy", accuracy.gate, logs_of_wrong, below[len(failed) :]))
     return found
 
 
@@ -85,24 +90,16 @@ def _class_streams(table: Table, classes: tuple[str, ...]) -> list[list[int]]:
     return [*known, [sum(p.values()) - n for p, n in zip(predicted, counted, strict=True)]]
 
 
-def _judge_failures(
-    name: str,
-    check: ErrorsCheck | AccuracyCheck,
-    logs: Sequence[Sequence[float]],
-    bad: Sequence[Sequence[int]],
-    totals: Sequence[int],
-) -> Evidence:
-    """Bad events by source. `logs`: what betting on "worse" and on "not worse" has won; `totals`: the candidate's requests.
+def _judge_failures(name: str, gated: bool, logs: Sequence[Sequence[float]], below: Sequence[float]) -> Evidence:
+    """Bad events by source. `logs`: what betting on "worse" and on "not worse" has won; `below`: on "its rate is below the objective".
 
     The candidate may be promoted when it is below margin times the stable arm's rate, or below the objective whatever the stable arm does.
     The hypothesis bet against is that it is neither, so the two e-values are averaged. With no bad event only the second moves.
     """
-    if not bad:
-        return Evidence(name, check.gate)
-    below = bounded.log_e_rate_below([sum(row[1::2]) for row in bad], totals, check.objective).tolist()
-    pairs = list(zip(logs, below, strict=False))
-    in_favour = min(log_mean((not_worse, rate)) for (_, not_worse), rate in pairs)
-    return Evidence(name, check.gate, log_mean([worse for (worse, _), _ in pairs]), in_favour)
+    if not logs:
+        return Evidence(name, gated)
+    in_favour = min(log_mean((not_worse, rate)) for (_, not_worse), rate in zip(logs, below, strict=False))
+    return Evidence(name, gated, log_mean([worse for worse, _ in logs]), in_favour)
 
 
 def _judge_latency(check: LatencyCheck, state: RolloutState, tables: Sequence[Table], *, last_step: bool) -> Evidence:
@@ -128,10 +125,17 @@ def _judge_latency(check: LatencyCheck, state: RolloutState, tables: Sequence[Ta
     usual = [rate for source in rates for rate in source]
     over, under = events[:, -EVENTS_PER_STEP + 1], events[:, -1]
     # Where hardly anything is over, the ratio moves slowly, but then the candidate is under the rate that the margin allows.
-    below = bounded.log_e_rate_below(over, over + under, exceedance.margin_at(check.margin, usual) * usual).tolist()
+    below = bounded.log_e_rate_below(over, over + under, _allowed_rates(check.margin, tuple(usual))).tolist()
     proofs = [log_mean(pair) for pair in zip(not_slower, below, strict=True)]
     gated = [e for e, rate in zip(proofs, usual, strict=True) if rate >= LEAST_GATED_RATE]
     return Evidence("latency", check.gate, against, min(gated or proofs) / check.clustering)
+
+
+@lru_cache(maxsize=64)
+def _allowed_rates(margin: float, usual: tuple[float, ...]) -> Floats:
+    """The rates of exceeding the thresholds that the margin allows, by the stable revision's usual ones."""
+    allowed: Floats = exceedance.margin_at(margin, usual) * usual
+    return allowed
 
 
 def _judge_predictions(

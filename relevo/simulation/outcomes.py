@@ -71,10 +71,13 @@ class Summary:
     seconds_to_rollback: tuple[float, float] | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON and YAML."""
+        """For JSON and YAML. A standard error that one run alone cannot tell is None."""
 
-        def named(value: Any, names: tuple[str, str]) -> dict[str, float] | None:
-            return None if value is None else {n: float(f"{v:.6g}") for n, v in zip(names, value, strict=True)}
+        def number(value: float) -> float | None:
+            return None if math.isnan(value) else float(f"{value:.6g}")
+
+        def named(value: Any, names: tuple[str, str]) -> dict[str, float | None] | None:
+            return None if value is None else {n: number(v) for n, v in zip(names, value, strict=True)}
 
         share, spread, mean = ("share", "standard_error"), ("median", "p90"), ("mean", "standard_error")
         kinds = {
