@@ -102,20 +102,29 @@ def merged(parts: Mapping[str, Row]) -> Row:
     runs = [row["runs"] for row in rows]
     result: Row = {"runs": sum(runs)}
     for key in rows[0]:
-        held = [(n, row[key]) for n, row in zip(runs, rows, strict=True) if row[key] is not None]
+        held = [(_weight(row, key), row[key]) for row in rows if row[key] is not None]
         if key != "runs":
             result[key] = _merged_value(held) if held else None
     return result
 
 
-def _merged_value(parts: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+def _weight(row: Row, key: str) -> float:
+    """How many runs a number rests on: some are of the promoted, or of the rolled back, alone."""
+    for ending, end in (("_promote", "promoted"), ("_rollback", "rolled_back")):
+        if key.endswith(ending):
+            return float(row["runs"] * row[end]["share"])
+    return float(row["runs"])
+
+
+def _merged_value(parts: list[tuple[float, dict[str, Any]]]) -> dict[str, Any]:
     total = sum(n for n, _ in parts)
     mean = {k: sum(n * part[k] for n, part in parts) / total for k in parts[0][1] if k != "standard_error"}
     if "share" in mean:
-        share, error = binomial(round(mean["share"] * total), total)
+        share, error = binomial(round(mean["share"] * total), round(total))
         return {"share": share, "standard_error": error}
     if "mean" in mean:
-        mean["standard_error"] = math.sqrt(sum((n * part["standard_error"]) ** 2 for n, part in parts)) / total
+        errors = [(n, part["standard_error"]) for n, part in parts if part["standard_error"] is not None]
+        mean["standard_error"] = math.sqrt(sum((n * error) ** 2 for n, error in errors)) / total
     return mean
 
 
@@ -131,12 +140,12 @@ def _tables(numbers: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 def _reference_table(rows: Mapping[str, Row]) -> list[str]:
     lines = [
-        "| candidate | rolled back | exposed, mean | reference | gain in exposure |",
+        "| candidate | runs | rolled back | exposed, mean | reference | gain in exposure |",
         "| --- |" + " --- |" * 5,
     ]
     promotions = [
-        "| margin | candidate requests, median (p90) | reference | gain in the median |",
-        "| --- | --- | --- | --- |",
+        "| margin | runs | candidate requests, median (p90) | reference | gain in the median |",
+        "| --- |" + " --- |" * 4,
     ]
     for name, reference in _REFERENCES.items():
         if (row := rows.get(name)) is None:
@@ -200,8 +209,8 @@ def _conditions_table(rows: Mapping[str, Row]) -> list[str]:
 def _queues_table(rows: Mapping[str, Row]) -> list[str]:
     columns = [*(f"clustering {c}" for c in queueing.CLUSTERINGS), *(f"windows of {w}" for w in queueing.WINDOWS)]
     lines = [
-        f"| server | rank correlation of neighbours | {' | '.join(columns)} |",
-        "| --- | --- |" + " --- |" * len(columns),
+        f"| server | runs | rank correlation of neighbours | {' | '.join(columns)} |",
+        "| --- |" + " --- |" * (2 + len(columns)),
     ]
     for name in queueing.UTILISATIONS:
         if row := rows.get(name):
@@ -217,7 +226,9 @@ def _variants_table(rows: Mapping[str, Row]) -> list[str]:
     shown = [(name, rows[name]) for name in policies_simulated.VARIANTS if name in rows]
     if not shown:
         return []
-    worse = [c for c in shown[0][1] if not c.startswith("as good")]
+    worse = [
+        c for c, effect in policies_simulated.DEFAULT_CANDIDATES.items() if c in shown[0][1] and effect.is_regression
+    ]
     lines = [
         f"| policy | runs | s to promote | false alarms | {' | '.join(f'{c}: exposed' for c in worse)} |",
         "| --- | --- | --- | --- |" + " --- |" * len(worse),
@@ -226,7 +237,7 @@ def _variants_table(rows: Mapping[str, Row]) -> list[str]:
         healthy = next(v for c, v in row.items() if c.startswith("as good"))
         exposed = " | ".join(_mean(row[c]["exposed"]) for c in worse)
         lines.append(
-            f"| {name} | {_spread(healthy['seconds_to_promote'])} | {_share(healthy['rolled_back'])} | {exposed} |"
+            f"| {name} | {healthy['runs']:,} | {_spread(healthy['seconds_to_promote'])} | {_share(healthy['rolled_back'])} | {exposed} |"
         )
     return lines
 
@@ -252,8 +263,10 @@ def _share(value: Mapping[str, float]) -> str:
     return f"{100 * value['share']:.2f} ± {100 * value['standard_error']:.2f} %"
 
 
-def _mean(value: Mapping[str, float]) -> str:
-    return f"{value['mean']:,.0f} ± {value['standard_error']:,.0f}"
+def _mean(value: Mapping[str, float | None]) -> str:
+    error = value["standard_error"]
+    known = error is not None and not math.isnan(error)
+    return f"{value['mean']:,.0f} ± {error:,.0f}" if known else f"{value['mean']:,.0f}"
 
 
 def _spread(value: Mapping[str, float] | None) -> str:
