@@ -13,6 +13,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TypeVar
 
 from relevo.rollout.observation import Arm, Counts, Pairs, Reading, Routes
@@ -28,6 +29,7 @@ Key = str
 K = TypeVar("K")
 
 
+@lru_cache(maxsize=1024)
 def cell(step: int | str, arm: Arm) -> Key:
     """The table's key for one arm of one step."""
     return f"{step}/{arm.value}"

@@ -60,15 +60,22 @@ class Table:
     def latency_events(self, thresholds: tuple[int, ...], tolerance: float) -> list[list[int]]:
         """For each threshold, requests per step, outcome (over, not over) and arm, in this order; counted as in `exceedances`."""
         allowed = _allowed(self.edges_ms, thresholds, tolerance)
-        totals = [(sum(stable.latency), sum(candidate.latency)) for stable, candidate in self.cells]
+        counted = [
+            (_over(stable.latency, thresholds), _over(candidate.latency, allowed)) for stable, candidate in self.cells
+        ]
         rows = []
-        for i, j in zip(thresholds, allowed, strict=True):
+        for k in range(len(thresholds)):
             row: list[int] = []
-            for (stable, candidate), (all_stable, all_candidate) in zip(self.cells, totals, strict=True):
-                over, over_allowed = sum(stable.latency[i + 1 :]), sum(candidate.latency[j + 1 :])
-                row += (over, over_allowed, all_stable - over, all_candidate - over_allowed)
+            for (over, total), (over_allowed, all_candidate) in counted:
+                row += (over[k], over_allowed[k], total - over[k], all_candidate - over_allowed[k])
             rows.append(row)
         return rows
+
+
+@lru_cache(maxsize=1024)
+def _over(latency: tuple[int, ...], edges: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """Requests over each of these edges, by index, and all. The cells of past steps no longer change: they are summed once."""
+    return tuple(sum(latency[i + 1 :]) for i in edges), sum(latency)
 
 
 @lru_cache(maxsize=64)
