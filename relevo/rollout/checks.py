@@ -11,17 +11,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
-from relevo.rollout.observation import Pairs
-from relevo.rollout.panel import label_panel, latency_panel
+from relevo.rollout.panel import label_panel, latency_panel, rate_panel
 from relevo.rollout.ramp import expand
 from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, LatencyCheck, PredictionsCheck, RolloutSpec
 from relevo.rollout.state import RolloutState
 from relevo.rollout.tables import Table
-from relevo.statistics import bounded, exceedance, sample_ratio
-from relevo.statistics.counts import Floats
+from relevo.statistics import exceedance, sample_ratio
 
 __all__ = ["CLIENT", "Evidence", "gather", "judge_split", "log_mean"]
 
@@ -63,23 +63,43 @@ def gather(spec: RolloutSpec, state: RolloutState, tables: Sequence[Table]) -> l
     ratios = (of_errors.tolerance, of_errors.margin), (of_accuracy.tolerance, of_accuracy.margin)
     panel = label_panel(tables[0].shares, ratios, 1 + (predictions or PredictionsCheck()).tolerance)
     logs = panel.log_e(np.array(failed + wrong + classes, dtype=np.float64)).tolist()
-    answered = [sum(c.requests for _, c in t.cells) for t in tables]
-    labelled = [sum(c.labelled for _, c in client.cells)] if client and wrong else []
-    limits = [of_errors.objective] * len(failed) + [of_accuracy.objective] * len(wrong)
-    below = bounded.log_e_rate_below([sum(row[1::2]) for row in failed + wrong], answered + labelled, limits).tolist()
+    slow = _slow_requests(spec, state, tables) if checks.latency is not None else None
+    pairs, most_disagreed = state.ledger.pairs(), spec.shadow.max_disagreement
+    # The candidate's own rates, each with its limit, in one question to the panel.
+    rates = [
+        _Rate(sum(row[1::2]), sum(c.requests for _, c in t.cells), of_errors.objective)
+        for row, t in zip(failed, tables, strict=True)
+    ]
+    if client and wrong:
+        rates.append(_Rate(sum(wrong[0][1::2]), sum(c.labelled for _, c in client.cells), of_accuracy.objective))
+    rates.append(_Rate(min(pairs.disagreed, pairs.compared), pairs.compared, most_disagreed))
+    rates += slow.rates if slow else ()
+    own = rate_panel(tuple(r.limit for r in rates)).log_e(
+        np.array([[r.bad, r.total] for r in rates], dtype=np.float64)[:, None]
+    )
+    above, below = own[:, 0, 0].tolist(), own[:, 0, 1].tolist()
+    at = len(failed) + len(wrong)  # where the pairs are
     found: list[Evidence] = []
     if errors is not None:
         found.append(_judge_failures("errors", errors.gate, [row[0:2] for row in logs[: len(failed)]], below))
     if checks.latency is not None:
-        found.append(_judge_latency(checks.latency, state, tables, last_step=state.step == len(expand(spec))))
+        found.append(_judge_latency(checks.latency, slow, below[at + 1 :]))
     if predictions is not None and spec.has_client:
-        mix = [log_e for row in logs[len(failed) + len(wrong) :] for log_e in row[4:6]]
-        limit = spec.shadow.max_disagreement if spec.has_shadow_stage else None
-        found.append(_judge_predictions(predictions, mix, state.ledger.pairs(), limit))
+        mix = [log_e for row in logs[at:] for log_e in row[4:6]]
+        disagreement = (above[at], below[at]) if spec.has_shadow_stage else None
+        found.append(_judge_predictions(predictions, mix, disagreement))
     if accuracy is not None and spec.has_client:
-        logs_of_wrong = [row[2:4] for row in logs[len(failed) : len(failed) + len(wrong)]]
-        found.append(_judge_failures("accuracy", accuracy.gate, logs_of_wrong, below[len(failed) :]))
+        logs_of_wrong = [row[2:4] for row in logs[len(failed) : at]]
+        found.append(_judge_failures("accuracy", accuracy.gate, logs_of_wrong, below[len(failed) : at]))
     return found
+
+
+class _Rate(NamedTuple):
+    """Bad ones among all, and the rate they are judged against."""
+
+    bad: float
+    total: float
+    limit: float
 
 
 def _class_streams(table: Table, classes: tuple[str, ...]) -> list[list[int]]:
@@ -102,57 +122,86 @@ def _judge_failures(name: str, gated: bool, logs: Sequence[Sequence[float]], bel
     return Evidence(name, gated, log_mean([worse for worse, _ in logs]), in_favour)
 
 
-def _judge_latency(check: LatencyCheck, state: RolloutState, tables: Sequence[Table], *, last_step: bool) -> Evidence:
+@dataclass(frozen=True, slots=True)
+class _SlowRequests:
+    """Requests over each source's thresholds, one stream per threshold, judged."""
+
+    sizes: tuple[int, ...]
+    """How many of the streams are of which source."""
+    usual_rates: tuple[float, ...]
+    slower: list[float]
+    not_slower: list[float]
+    """By the last step's requests alone; empty before that step."""
+    rates: list[_Rate]
+    """The candidate's of the last step, against what the margin allows; empty before that step."""
+
+
+def _slow_requests(spec: RolloutSpec, state: RolloutState, tables: Sequence[Table]) -> _SlowRequests | None:
+    """The latency streams of every source that has thresholds; None where none has."""
+    check = spec.checks.latency
+    measured = [t for t in tables if state.thresholds.get(t.source) and state.usual_rates.get(t.source)]
+    if not measured or check is None:
+        return None
+    sources = [state.usual_rates[t.source] for t in measured]
+    usual = tuple(rate for source in sources for rate in source)
+    sizes = tuple(len(source) for source in sources)
+    rows = [row for t in measured for row in t.latency_events(state.thresholds[t.source], check.tolerance)]
+    panel = latency_panel(tables[0].shares, usual, check.margin)
+    if state.step < len(expand(spec)):
+        slower = panel.log_e(np.array(rows, dtype=np.float64)[:, None])[:, 0, 0].tolist()
+        return _SlowRequests(sizes, usual, slower, [], [])
+    # Two looks: all steps against the candidate, the last alone for it.
+    events = np.zeros((len(rows), 2, len(rows[0])))
+    events[:, 0] = rows
+    events[:, 1, -EVENTS_PER_STEP:] = events[:, 0, -EVENTS_PER_STEP:]
+    logs = panel.log_e(events)
+    limits = _allowed_rates(check.margin, usual)
+    rates = [
+        _Rate(row[1 - EVENTS_PER_STEP], row[1 - EVENTS_PER_STEP] + row[-1], p)
+        for row, p in zip(rows, limits, strict=True)
+    ]
+    return _SlowRequests(sizes, usual, logs[:, 0, 0].tolist(), logs[:, 1, 1].tolist(), rates)
+
+
+def _judge_latency(check: LatencyCheck, slow: _SlowRequests | None, below: Sequence[float]) -> Evidence:
     """Requests over the thresholds, by every source that has some: the average over them against, and for it the weakest of the gated.
 
     Requests that wait behind one another are slow together, so they are fewer witnesses than they seem: the e-value against is raised to
     1 / clustering, which keeps it one (Jensen). And a revision with little traffic waits less: only the last step, where the
     candidate's share of the load is largest, counts for it.
     """
-    measured = [t for t in tables if state.thresholds.get(t.source) and state.usual_rates.get(t.source)]
-    if not measured:
+    if slow is None:
         return Evidence("latency", check.gate)
-    rates = [state.usual_rates[t.source] for t in measured]
-    rows = [row for t in measured for row in t.latency_events(state.thresholds[t.source], check.tolerance)]
-    events = np.array(rows, dtype=np.float64)
-    panel = latency_panel(tables[0].shares, tuple(r for source in rates for r in source), check.margin)
-    slower = iter(panel.log_e(events)[:, 0].tolist())
-    against = log_mean([log_mean([next(slower) for _ in source]) / check.clustering for source in rates])
-    if not last_step:
+    streams = iter(slow.slower)
+    against = log_mean([log_mean(list(islice(streams, size))) / check.clustering for size in slow.sizes])
+    if not slow.not_slower:
         return Evidence("latency", check.gate, against)
-    events[:, :-EVENTS_PER_STEP] = 0
-    not_slower = panel.log_e(events)[:, 1].tolist()
-    usual = [rate for source in rates for rate in source]
-    over, under = events[:, -EVENTS_PER_STEP + 1], events[:, -1]
     # Where hardly anything is over, the ratio moves slowly, but then the candidate is under the rate that the margin allows.
-    below = bounded.log_e_rate_below(over, over + under, _allowed_rates(check.margin, tuple(usual))).tolist()
-    proofs = [log_mean(pair) for pair in zip(not_slower, below, strict=True)]
-    gated = [e for e, rate in zip(proofs, usual, strict=True) if rate >= LEAST_GATED_RATE]
+    proofs = [log_mean(pair) for pair in zip(slow.not_slower, below, strict=True)]
+    gated = [e for e, rate in zip(proofs, slow.usual_rates, strict=True) if rate >= LEAST_GATED_RATE]
     return Evidence("latency", check.gate, against, min(gated or proofs) / check.clustering)
 
 
 @lru_cache(maxsize=64)
-def _allowed_rates(margin: float, usual: tuple[float, ...]) -> Floats:
+def _allowed_rates(margin: float, usual: tuple[float, ...]) -> tuple[float, ...]:
     """The rates of exceeding the thresholds that the margin allows, by the stable revision's usual ones."""
-    allowed: Floats = exceedance.margin_at(margin, usual) * usual
-    return allowed
+    return tuple((exceedance.margin_at(margin, usual) * usual).tolist())
 
 
 def _judge_predictions(
-    check: PredictionsCheck, mix: Sequence[float], pairs: Pairs, max_disagreement: float | None
+    check: PredictionsCheck, mix: Sequence[float], disagreement: tuple[float, float] | None
 ) -> Evidence:
-    """Has the mix of predicted classes shifted, and do the arms disagree on more shadowed rows than `max_disagreement`?
+    """Has the mix of predicted classes shifted, and do the arms disagree on more shadowed rows than they may?
 
-    `max_disagreement`: None without a shadow stage. Only the disagreement is gated: a better model may well shift the mix a little.
+    `disagreement`: evidence that they do and that they do not; None without a shadow stage. Only it is gated: a better model may well
+    shift the mix a little.
     """
-    gated = check.gate and max_disagreement is not None
+    gated = check.gate and disagreement is not None
     if not mix:
         return Evidence("predictions", gated)
-    if max_disagreement is None:
+    if disagreement is None:
         return Evidence("predictions", gated, log_mean(mix))
-    disagreed = min(pairs.disagreed, pairs.compared)
-    above = float(bounded.log_e_rate_above(disagreed, pairs.compared, max_disagreement))
-    below = float(bounded.log_e_rate_below(disagreed, pairs.compared, max_disagreement))
+    above, below = disagreement
     return Evidence("predictions", gated, log_mean((log_mean(mix), above)), below)
 
 
@@ -169,9 +218,10 @@ def judge_split(tables: Sequence[Table]) -> float:
 
 def log_mean(logs: Sequence[float], weights: Sequence[float] | None = None) -> float:
     """The log of the weighted average of e-values, from their logs. `combine.weighted_mean` for a few numbers, without an array."""
-    shares = weights or (1.0,) * len(logs)
     highest = max(logs)
     if math.isinf(highest):
         return highest
-    total = sum(share * math.exp(log_e - highest) for share, log_e in zip(shares, logs, strict=True))
-    return highest + math.log(total / sum(shares))
+    if weights is None:
+        return highest + math.log(sum([math.exp(log_e - highest) for log_e in logs]) / len(logs))
+    total = sum([share * math.exp(log_e - highest) for share, log_e in zip(weights, logs, strict=True)])
+    return highest + math.log(total / sum(weights))

@@ -14,11 +14,11 @@ from inspect import signature
 
 import numpy as np
 
-from relevo.statistics import betting, exceedance, mix
+from relevo.statistics import betting, bounded, exceedance, mix
 from relevo.statistics.counts import Floats
 from relevo.statistics.mixture import Bets
 
-__all__ = ["Panel", "label_panel", "latency_panel"]
+__all__ = ["Panel", "label_panel", "latency_panel", "rate_panel"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,9 +40,12 @@ class Panel:
         return cls(factors, np.concatenate([bets.log_weights for bets in sets]), starts, sizes)
 
     def log_e(self, events: Floats) -> Floats:
-        """The log e-value of each stream by each set. `events`: shape (streams, events). Result: shape (streams, sets)."""
-        own = self.log_factors.ndim == 3  # a matrix of its own for each stream
-        terms = (events[:, None, :] @ self.log_factors)[:, 0, :] if own else events @ self.log_factors
+        """The log e-value of each stream by each set.
+
+        `events`: shape (streams, events), or (streams, looks, events) where each stream has bets of its own. Result: the same shape with
+        the sets in the place of the events.
+        """
+        terms = events @ self.log_factors
         terms += self.log_weights
         highest = np.maximum.reduceat(terms, self.starts, axis=-1)
         terms -= np.repeat(highest, self.sizes, axis=-1)
@@ -81,6 +84,12 @@ def latency_panel(rho: tuple[float, ...], usual_rates: tuple[float, ...], margin
     held_back = _held_back(exceedance.log_e_not_slower)
     not_slower = exceedance.not_slower_bets(rho, usual_rates, margins, betting.NOT_WORSE, held_back)
     return Panel.of((slower, not_slower))
+
+
+@lru_cache(maxsize=64)
+def rate_panel(limits: tuple[float, ...]) -> Panel:
+    """For each limit the two sets "the rate is above it" and "it is below it", on events (bad, all)."""
+    return Panel.of((bounded.rate_bets(limits, bounded.ABOVE), bounded.rate_bets(limits, bounded.BELOW)))
 
 
 def _held_back(test: object) -> float:

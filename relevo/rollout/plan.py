@@ -52,7 +52,7 @@ def plan(spec: RolloutSpec, state: RolloutState, seen: Observation, now: datetim
 
 def _take_in(spec: RolloutSpec, state: RolloutState, seen: Observation, now: datetime) -> RolloutState:
     """Add what was seen to what is known: the candidate's name, the counts, and since when which source is silent."""
-    state = replace(_without_gap(state, now), looked_at=now)
+    state = _without_gap(state, now)
     candidate = seen.routes.candidate
     if not state.candidate and candidate is not None and candidate.storage_uri == spec.storage_uri:
         state = replace(state, candidate=candidate.name)
@@ -64,7 +64,7 @@ def _take_in(spec: RolloutSpec, state: RolloutState, seen: Observation, now: dat
         ledger = ledger.absorb(readings, seen.routes, state.arms)
     waited_for = state.unready_since if state.phase is not Phase.PENDING else None  # only then does anybody make it
     unready = None if _is_ready(state, seen.routes) else waited_for or now
-    return replace(state, ledger=ledger, silent_since=silent, unready_since=unready)
+    return replace(state, looked_at=now, ledger=ledger, silent_since=silent, unready_since=unready)
 
 
 def _is_ready(state: RolloutState, routes: Routes) -> bool:

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 
@@ -75,7 +76,10 @@ class Table:
 @lru_cache(maxsize=1024)
 def _over(latency: tuple[int, ...], edges: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
     """Requests over each of these edges, by index, and all. The cells of past steps no longer change: they are summed once."""
-    return tuple(sum(latency[i + 1 :]) for i in edges), sum(latency)
+    if not latency:
+        return (0,) * len(edges), 0
+    at_most = list(accumulate(latency))
+    return tuple([at_most[-1] - at_most[i] for i in edges]), at_most[-1]
 
 
 @lru_cache(maxsize=64)

@@ -10,14 +10,16 @@ beta-binomial mixture of Robbins (1970), "Statistical methods related to the law
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaln, xlog1py, xlogy
 
 from relevo.statistics.counts import Floats, as_counts, as_fractions
-from relevo.statistics.mixture import Prior, log_mean_exp
+from relevo.statistics.mixture import Bets, Prior, log_mean_exp
 
-__all__ = ["ABOVE", "BELOW", "log_e_rate_above", "log_e_rate_below", "rate_interval"]
+__all__ = ["ABOVE", "BELOW", "log_e_rate_above", "log_e_rate_below", "rate_bets", "rate_interval"]
 
 ABOVE = Prior.of(np.geomspace(1.2, 60.0, 24), np.ones(24))
 """Odds ratios to the limit, above 1."""
@@ -26,6 +28,9 @@ BELOW = Prior.of(np.array([0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0
 """Odds ratios to the limit, below 1: most of the capital is on a candidate that never fails."""
 
 _HALVINGS = 50
+
+_NOTHING_LEFT = -1e9
+"""The log of the factor by which a bet on a rate of 0 loses all. It is not -inf, which times no bad event would be nan."""
 
 
 def log_e_rate_above(bad: ArrayLike, total: ArrayLike, limit: ArrayLike, *, prior: Prior = ABOVE) -> Floats:
@@ -65,6 +70,15 @@ def rate_interval(bad: ArrayLike, total: ArrayLike, alpha: float = 0.05) -> tupl
 
     low = np.where(bad_counts > 0, end(np.zeros_like(peak)), 0.0)
     return low, np.where(good > 0, end(np.ones_like(peak)), 1.0)
+
+
+@lru_cache(maxsize=256)
+def rate_bets(limits: tuple[float, ...], prior: Prior) -> Bets:
+    """The bets of `log_e_rate_above` or, with its prior, `log_e_rate_below`: one set per limit, on events in the order (bad, all)."""
+    p0, odds = np.array(limits)[:, None], prior.effects
+    bad = np.log(odds, out=np.full_like(odds, _NOTHING_LEFT), where=odds > 0)
+    every = -np.log(1 - p0 + p0 * odds)
+    return Bets(np.stack((np.broadcast_to(bad, every.shape), every), axis=-2), prior.log_weights)
 
 
 def _log_e(bad: ArrayLike, total: ArrayLike, limit: ArrayLike, prior: Prior) -> Floats:

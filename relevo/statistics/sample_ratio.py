@@ -9,9 +9,12 @@ Source: Lindon and Malek, "Anytime-valid inference for multinomial count data" (
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.special import betaln, xlog1py, xlogy
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaln
 
 from relevo.statistics.counts import CANDIDATE, STABLE, Floats, as_counts, as_number, as_shares
 from relevo.statistics.mixture import log_mean_exp
@@ -31,15 +34,33 @@ def log_e_split_differs(
     no evidence. Result: shape (...). Raises ValueError.
     """
     counts = as_counts("requests", requests)
-    shares = np.array(as_shares("rho", rho, counts.shape[-2]))
+    bets = _bets(as_shares("rho", rho, counts.shape[-2]), concentrations)
+    stable, candidate = counts[..., bets.kept, STABLE], counts[..., bets.kept, CANDIDATE]
+    drawn = betaln(candidate[..., None] + bets.alpha, stable[..., None] + bets.beta)
+    per_step = log_mean_exp(drawn, bets.log_weights)
+    total: Floats = (per_step - candidate * bets.log_candidate - stable * bets.log_stable).sum(axis=-1)
+    return total
+
+
+class _Bets(NamedTuple):
+    """What does not depend on the counts. `kept`: the steps with a share strictly between 0 and 1; the rest is of those steps alone."""
+
+    kept: NDArray[np.intp]
+    alpha: Floats
+    beta: Floats
+    log_weights: Floats
+    log_candidate: Floats
+    """The log of the candidate's share."""
+    log_stable: Floats
+
+
+@lru_cache(maxsize=256)
+def _bets(rho: tuple[float, ...], concentrations: tuple[float, ...]) -> _Bets:
     if not concentrations:
         raise ValueError("concentrations: must not be empty")
-    strength = np.array([as_number("concentrations", number) for number in concentrations])
-    kept = (shares > 0) & (shares < 1)
+    shares, strength = np.array(rho), np.array([as_number("concentrations", number) for number in concentrations])
+    kept = np.flatnonzero((shares > 0) & (shares < 1))
     share = shares[kept]
-    stable, candidate = counts[..., kept, STABLE], counts[..., kept, CANDIDATE]
     alpha, beta = share[:, None] * strength, (1 - share)[:, None] * strength
-    drawn = betaln(candidate[..., None] + alpha, stable[..., None] + beta) - betaln(alpha, beta)
-    per_step = log_mean_exp(drawn, np.full(strength.size, -np.log(strength.size)))
-    total: Floats = (per_step - xlogy(candidate, share) - xlog1py(stable, -share)).sum(axis=-1)
-    return total
+    log_weights = -betaln(alpha, beta) - np.log(strength.size)
+    return _Bets(kept, alpha, beta, log_weights, np.log(share), np.log1p(-share))
