@@ -1,6 +1,7 @@
-"""Locust on several machines: workers hand their counts to the master, the master tells workers of the shadow stage.
+"""Locust on several machines: workers hand their counts to the master, the master passes the engine's orders on to them.
 
-Uses Locust's own messages: counts ride along with the statistics that a worker reports every few seconds. Neighbours: `tally`, `v2`.
+Neighbours: `tally`, `orders`, `v2`. Counts travel in messages of their own, several times a second: those of Locust, with which it
+draws its charts, come every three seconds, and a decision should not wait for them.
 """
 
 from __future__ import annotations
@@ -9,49 +10,70 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import gevent
+import locust.runners
+
+from loadtests.orders import Orders
 from loadtests.tally import Tally
 from relevo.evidence.source import ShadowTargets
 
-__all__ = ["collect_from_workers", "follow_master", "tell_workers"]
+__all__ = ["follow_master", "lead_workers"]
 
-_KEY = "relevo"
-_SHADOW_MESSAGE = "relevo_shadow"
+_COUNTS_MESSAGE = "relevo_counts"
+_ORDERS_MESSAGE = "relevo_orders"
+
+_COUNTS_SECONDS = 0.2
+_ORDERS_SECONDS = 1.0
+_ORDERS_VALID_SECONDS = 3.0
+_MASTER_LOST_SECONDS = 6
+"""A master that came back knows its old workers no more, and does not answer them: they end, and are started again as new ones."""
 
 
-def collect_from_workers(environment: Any, tally: Tally, shadow: Callable[[], ShadowTargets | None]) -> None:
-    """On the master: add up what the workers report, and answer a worker that joins and asks for the shadow stage."""
+def lead_workers(environment: Any, tally: Tally, orders: Orders) -> Callable[[], None]:
+    """On the master: add up what the workers count, and repeat the orders to them. Answers what tells them at once."""
 
-    def on_worker_report(data: dict[str, Any], **_: Any) -> None:
-        if _KEY in data:
-            tally.merge(data[_KEY])
+    def on_counts(msg: Any, **_: Any) -> None:
+        tally.merge(msg.data)
+
+    def tell() -> None:
+        environment.runner.send_message(_ORDERS_MESSAGE, _as_message(orders))
 
     def on_question(msg: Any, **_: Any) -> None:
-        environment.runner.send_message(_SHADOW_MESSAGE, _as_message(shadow()), msg.node_id)
+        environment.runner.send_message(_ORDERS_MESSAGE, _as_message(orders), msg.node_id)
 
-    environment.events.worker_report.add_listener(on_worker_report)
-    environment.runner.register_message(_SHADOW_MESSAGE, on_question)
-
-
-def tell_workers(runner: Any, shadow: ShadowTargets | None) -> None:
-    """On the master: set or end the shadow stage on all workers."""
-    runner.send_message(_SHADOW_MESSAGE, _as_message(shadow))
+    environment.runner.register_message(_COUNTS_MESSAGE, on_counts)
+    environment.runner.register_message(_ORDERS_MESSAGE, on_question)
+    environment.runner.greenlet.spawn(_repeat, _ORDERS_SECONDS, tell)
+    return tell
 
 
-def follow_master(environment: Any, tally: Tally, set_shadow: Callable[[ShadowTargets | None], None]) -> None:
-    """On a worker: report the counts, and do as the master says."""
+def follow_master(environment: Any, tally: Tally, orders: Orders) -> None:
+    """On a worker: hand over the counts, and do as the master says."""
+    locust.runners.MASTER_HEARTBEAT_TIMEOUT = _MASTER_LOST_SECONDS
 
-    def on_report(data: dict[str, Any], **_: Any) -> None:
-        data[_KEY] = tally.take()
-
-    def on_shadow(msg: Any, **_: Any) -> None:
+    def on_orders(msg: Any, **_: Any) -> None:
         targets = msg.data["shadow"]
-        set_shadow(None if targets is None else ShadowTargets(**targets))
+        shadow = None if targets is None else ShadowTargets(**targets)
+        orders.hear(shadow, msg.data["label"], _ORDERS_VALID_SECONDS)
 
-    environment.events.report_to_master.add_listener(on_report)
-    environment.runner.register_message(_SHADOW_MESSAGE, on_shadow)
+    def hand_over(**_: Any) -> None:
+        if not tally.is_empty:
+            environment.runner.send_message(_COUNTS_MESSAGE, tally.take())
+
+    environment.runner.register_message(_ORDERS_MESSAGE, on_orders)
+    environment.runner.greenlet.spawn(_repeat, _COUNTS_SECONDS, hand_over)
+    # Its last report goes out when a worker ends, after its last request: what is left goes with it.
+    environment.events.report_to_master.add_listener(hand_over)
     # Ask, for what the master sent when this worker connected came before there was a listener.
-    environment.runner.send_message(_SHADOW_MESSAGE)
+    environment.runner.send_message(_ORDERS_MESSAGE)
 
 
-def _as_message(shadow: ShadowTargets | None) -> dict[str, Any]:
-    return {"shadow": None if shadow is None else asdict(shadow)}
+def _repeat(seconds: float, act: Callable[[], None]) -> None:
+    while True:
+        gevent.sleep(seconds)
+        act()
+
+
+def _as_message(orders: Orders) -> dict[str, Any]:
+    shadow = orders.shadow
+    return {"shadow": None if shadow is None else asdict(shadow), "label": orders.label}

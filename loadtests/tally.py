@@ -86,6 +86,11 @@ class Tally:
         """Give the shadow pairs as `relevo.evidence.wire.PairsEntry` has them."""
         return [{"label": label, "compared": pair[0], "disagreed": pair[1]} for label, pair in self._pairs.items()]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was counted since `take`."""
+        return not self._cells and not self._pairs
+
     def take(self) -> dict[str, Any]:
         """Hand over what was counted since the last call, and start again from nothing."""
         taken = {"counts": self.counts(), "pairs": self.pairs()}

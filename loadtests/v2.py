@@ -2,9 +2,10 @@
 
     locust -f loadtests/v2.py --host http://127.0.0.1:8080 --model iris --rows heldout.npz
 
-Requests go through the proxy; who answered is read from the answer's headers. While a shadow stage is set (see `web`), every other
-request is a pair instead: the same row to both revisions' direct addresses, in random order. `rows`, `connection`, `answers` and
-`tally` are its parts; `relevo.evidence.locust` steers it. Runs alone as well, with Locust's UI or `--headless`.
+Requests go to the users' address; who answered is read from the answer's headers. Which split routed a request is read from there
+too, or, where no proxy says so, it is the label that was announced when the request was sent (see `orders`). While a shadow stage is
+set (see `web`), every other request is a pair instead: the same row to both revisions' direct addresses, in random order. `rows`,
+`connection`, `answers` and `tally` are its parts, `distributed` spreads it over machines; `relevo.evidence.locust` steers it. Runs alone as well, with Locust's UI or `--headless`.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from locust.runners import MasterRunner, WorkerRunner
 from loadtests import distributed
 from loadtests.answers import Answer, read_answer
 from loadtests.connection import Connection
+from loadtests.orders import Orders
 from loadtests.rows import Row, read_rows
 from loadtests.tally import Tally
 from loadtests.web import add_routes
 from relevo.errors import BadInput
 from relevo.evidence.source import ShadowTargets
+from relevo.packaging.package import HELDOUT, load_package
 
 __all__ = ["ModelUser"]
 
@@ -50,6 +53,7 @@ def add_options(parser: Any) -> None:
         env_var="RELEVO_ROWS",
         help="Rows to replay: a package's heldout.npz, or CSV with a column y",
     )
+    add("--package", default="", env_var="RELEVO_PACKAGE", help="A package's folder, instead of --rows and --input-name")
     add("--input-name", default="x", env_var="RELEVO_INPUT_NAME", help="Name of the model's input tensor")
     add("--datatype", default="FP64", choices=["FP32", "FP64"], env_var="RELEVO_DATATYPE", help="Its V2 datatype")
     add("--requests-per-user", type=float, default=10.0, env_var="RELEVO_REQUESTS_PER_USER", help="Per second and user")
@@ -62,7 +66,7 @@ class ModelUser(User):  # type: ignore[misc]  # locust comes without types
 
     tally = Tally()
     rows: Sequence[Row] = ()
-    shadow: ShadowTargets | None = None
+    orders = Orders()
     connect: Callable[[str], Connection]
     period_seconds = 0.1
 
@@ -81,7 +85,7 @@ class ModelUser(User):  # type: ignore[misc]  # locust comes without types
     def ask(self) -> None:
         """Send one row through the proxy, or to both revisions when it is the shadow's turn."""
         # Half of the turns stay with the proxy: the stable revision's latency is measured on the way that users go.
-        targets, self._shadow_next = self.shadow, not self._shadow_next
+        targets, self._shadow_next = self.orders.shadow, not self._shadow_next
         row = random.choice(self.rows)
         if targets is not None and self._shadow_next:
             self._ask_both(row, targets)
@@ -104,6 +108,7 @@ class ModelUser(User):  # type: ignore[misc]  # locust comes without types
         connection = self._connections.get(url)
         if connection is None:
             connection = self._connections[url] = type(self).connect(url)
+        announced = self.orders.label  # before it is sent: later the split may be another
         started = perf_counter()
         response = connection.send(row.payload)
         latency_ms = (perf_counter() - started) * 1000
@@ -113,7 +118,8 @@ class ModelUser(User):  # type: ignore[misc]  # locust comes without types
             answer = Answer(problem=f"answered by {response.revision} instead of {revision}")
             self.tally.record(label, response.revision, answer, latency_ms, row.label)
         else:
-            self.tally.record(label or response.route, revision or response.revision, answer, latency_ms, row.label)
+            routed_by = label or response.route or announced
+            self.tally.record(routed_by, revision or response.revision, answer, latency_ms, row.label)
         self.environment.events.request.fire(
             request_type="POST",
             name=name,
@@ -135,25 +141,22 @@ def set_up(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
         print(f"error: {problem.message}", problem.next_step, file=sys.stderr)
         sys.exit(_BAD_INPUT_EXIT_CODE)
 
-    def set_shadow(targets: ShadowTargets | None) -> None:
-        ModelUser.shadow = targets
-        if isinstance(runner, MasterRunner):
-            distributed.tell_workers(runner, targets)
+    def tell_workers() -> None:
+        """There are none, unless this is the master."""
 
     if isinstance(runner, MasterRunner):
-        distributed.collect_from_workers(environment, ModelUser.tally, lambda: ModelUser.shadow)
+        tell_workers = distributed.lead_workers(environment, ModelUser.tally, ModelUser.orders)
     elif isinstance(runner, WorkerRunner):
-        distributed.follow_master(environment, ModelUser.tally, set_shadow)
+        distributed.follow_master(environment, ModelUser.tally, ModelUser.orders)
     if web_ui is not None:
-        add_routes(web_ui.app, runner, ModelUser.tally, lambda: ModelUser.shadow, set_shadow)
+        add_routes(web_ui.app, runner, ModelUser.tally, ModelUser.orders, tell_workers)
     # The event loop still has the time at which it last ran, before the imports and the rows: timers set next, --run-time above all,
     # would end too early by as much.
     gevent.get_hub().loop.update_now()
 
 
 def _prepare_users(options: Any) -> None:
-    if not options.rows:
-        raise BadInput("--rows is missing:", next_step="name a package's heldout.npz, or a CSV file with a column y.")
+    rows, input_name = _rows_of(options)
     if not options.requests_per_user > 0:
         raise BadInput(f"--requests-per-user is {options.requests_per_user}:", next_step="give a number above 0.")
     if not options.request_timeout_seconds > 0:
@@ -168,7 +171,19 @@ def _prepare_users(options: Any) -> None:
         connect(options.host).close()  # so that a bad address is refused now, not by every user
     elif not isinstance(options.worker, bool) or not options.worker:
         raise BadInput("--host is missing:", next_step="give the proxy's address, like http://127.0.0.1:8080.")
-    ModelUser.rows = read_rows(Path(options.rows), input_name=options.input_name, datatype=options.datatype)
+    ModelUser.rows = read_rows(rows, input_name=input_name, datatype=options.datatype)
     ModelUser.connect = staticmethod(connect)
     ModelUser.wait_time = constant_throughput(options.requests_per_user)
     ModelUser.period_seconds = 1 / options.requests_per_user
+
+
+def _rows_of(options: Any) -> tuple[Path, str]:
+    """The file of the rows, and the name of the model's input tensor."""
+    if options.package and options.rows:
+        raise BadInput("--rows and --package are both given:", next_step="leave one of them out.")
+    if options.package:
+        package = load_package(options.package)
+        return package.folder / HELDOUT, package.metadata.input.name
+    if not options.rows:
+        raise BadInput("--rows is missing:", next_step="name a package's heldout.npz, or a CSV file with a column y.")
+    return Path(options.rows), options.input_name

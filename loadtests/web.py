@@ -1,22 +1,23 @@
-"""The extra route on Locust's web server: `GET /relevo` gives the counts, `POST /relevo` sets or ends the shadow stage.
+"""The extra routes on Locust's web server: `GET /relevo` gives the counts, `POST /relevo` sets or ends the shadow stage, and
+`POST /relevo/label` says under which label requests are counted from now on.
 
-Its two documents are defined in `relevo.evidence.wire`; `relevo.evidence.locust` is at the other end.
+Their documents are defined in `relevo.evidence.wire`; `relevo.evidence.locust` is at the other end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import orjson
 from flask import Flask, Response, request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from loadtests.orders import Orders
 from loadtests.tally import Tally
 from relevo.evidence.counts import LATENCY_EDGES_MS
-from relevo.evidence.source import ShadowTargets
-from relevo.evidence.wire import ShadowCommand
+from relevo.evidence.wire import LabelCommand, ShadowCommand
 
 __all__ = ["add_routes"]
 
@@ -25,15 +26,13 @@ _EPOCH = uuid4().hex
 
 _AT_WORK = ("spawning", "running")
 
+C = TypeVar("C", bound=BaseModel)
+
 
 def add_routes(
-    app: Flask,
-    runner: Any,
-    tally: Tally,
-    shadow: Callable[[], ShadowTargets | None],
-    set_shadow: Callable[[ShadowTargets | None], None],
+    app: Flask, runner: Any, tally: Tally, orders: Orders, tell_workers: Callable[[], None] = lambda: None
 ) -> None:
-    """Add both routes to Locust's Flask application. `runner` is Locust's."""
+    """Add the routes to Locust's Flask application. `runner` is Locust's; `tell_workers` passes changed orders on."""
 
     def report() -> Response:
         return _json(
@@ -45,20 +44,36 @@ def add_routes(
                 "edges_ms": LATENCY_EDGES_MS,
                 "counts": tally.counts(),
                 "pairs": tally.pairs(),
-                "shadow": shadow(),
+                "shadow": orders.shadow,
+                "label": orders.label,
+                "workers": getattr(runner, "worker_count", None),
             }
         )
 
-    def command() -> Response:
+    def shadow() -> Response:
+        def obey(asked: ShadowCommand) -> None:
+            orders.set_shadow(asked.shadow)
+
+        return take(ShadowCommand, obey)
+
+    def label() -> Response:
+        def obey(asked: LabelCommand) -> None:
+            orders.set_label(asked.label)
+
+        return take(LabelCommand, obey)
+
+    def take(kind: type[C], obey: Callable[[C], None]) -> Response:
         try:
-            asked = ShadowCommand.model_validate_json(request.get_data())
+            asked = kind.model_validate_json(request.get_data())
         except ValidationError as problem:
             return _json({"error": _in_words(problem)}, status=400)
-        set_shadow(asked.shadow)
-        return _json({"shadow": asked.shadow})
+        obey(asked)
+        tell_workers()
+        return _json(asked.model_dump())
 
     app.add_url_rule("/relevo", "relevo_report", report, methods=["GET"])
-    app.add_url_rule("/relevo", "relevo_command", command, methods=["POST"])
+    app.add_url_rule("/relevo", "relevo_shadow", shadow, methods=["POST"])
+    app.add_url_rule("/relevo/label", "relevo_label", label, methods=["POST"])
 
 
 def _json(document: dict[str, Any], status: int = 200) -> Response:

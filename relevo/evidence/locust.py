@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from relevo import errors
 from relevo.evidence.http import NoAnswerError, SourceClient, TooSlowError
 from relevo.evidence.source import LoadPlan, ShadowTargets
-from relevo.evidence.wire import GeneratorReport, ShadowCommand
+from relevo.evidence.wire import GeneratorReport, LabelCommand, ShadowCommand
 from relevo.rollout.observation import Counts, Pairs, Reading, Silence
 
 __all__ = ["LocustSource"]
@@ -31,7 +31,8 @@ _STOP_PATIENCE_SECONDS: Final = 0.2
 class LocustSource:
     """One Locust process that runs `loadtests/v2.py`, at `base_url` (`http://127.0.0.1:8089`).
 
-    Implements `EvidenceSource` and `LoadGenerator`. Not thread-safe: one reconcile loop owns it.
+    Implements `EvidenceSource` and `LoadGenerator`. `stamps`: no proxy says by which split a request was routed, so Locust notes
+    what `announce` said when it was sent. Not thread-safe: one reconcile loop owns it.
     """
 
     name = "locust"
@@ -41,11 +42,13 @@ class LocustSource:
         base_url: str,
         timeout_seconds: float = 1.0,
         *,
+        stamps: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._client = SourceClient(base_url, timeout_seconds)
+        self._stamps = stamps
         self._now = now
         self._monotonic = monotonic
         self._report: GeneratorReport | None = None
@@ -61,6 +64,8 @@ class LocustSource:
             report = self._ask()
         except NoAnswerError as problem:
             return Silence(self.name, self._now(), str(problem))
+        if report.workers == 0:
+            return Silence(self.name, self._now(), f"Locust at {self._client.address} has no worker just now")
         return Reading(
             source=self.name,
             epoch=report.epoch,
@@ -94,11 +99,25 @@ class LocustSource:
                 self._set_shadow(plan.shadow)
             self._ensure_users(report, plan)
         except NoAnswerError as problem:
-            self._report = None
-            raise errors.Transient(
-                f"the load generator did not take its orders: {problem}",
-                next_step=f"See whether Locust at {self.base_url} runs; relevo tries again.",
-            ) from problem
+            raise self._not_heard(problem) from problem
+
+    def announce(self, label: str) -> None:
+        """Say by which split requests are routed from now on; see `LoadGenerator`."""
+        if not self._stamps:
+            return
+        try:
+            if self._latest().label != label:
+                self._report = None
+                self._client.post_json("/relevo/label", LabelCommand(label=label).model_dump_json().encode())
+        except NoAnswerError as problem:
+            raise self._not_heard(problem) from problem
+
+    def _not_heard(self, problem: NoAnswerError) -> errors.Transient:
+        self._report = None
+        return errors.Transient(
+            f"the load generator did not take its orders: {problem}",
+            next_step=f"See whether Locust at {self.base_url} runs; relevo tries again.",
+        )
 
     def _ensure_users(self, report: GeneratorReport, plan: LoadPlan) -> None:
         at_work = report.state in _AT_WORK

@@ -54,3 +54,9 @@ class LoadGenerator(Protocol):
 
     def ensure(self, plan: LoadPlan) -> None:
         """Make the load be as planned. Idempotent, and sends nothing when it already is. Raises `errors.Transient`."""
+
+    def announce(self, label: str) -> None:
+        """Say by which split requests are routed from now on; "" while a change is under way. Raises `errors.Transient`.
+
+        For a load generator behind a proxy that stamps its answers itself there is nothing to do.
+        """

@@ -1,6 +1,7 @@
 """What the Locust process and `relevo.evidence.locust` say to each other over `/relevo`: the one definition for both ends.
 
-`GET /relevo` answers a `GeneratorReport`; `POST /relevo` takes a `ShadowCommand`. Served by `loadtests.web`.
+`GET /relevo` answers a `GeneratorReport`; `POST /relevo` takes a `ShadowCommand`, `POST /relevo/label` a `LabelCommand`. They are
+served by `loadtests.web`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from relevo.evidence.source import ShadowTargets
 
-__all__ = ["CountsEntry", "GeneratorReport", "PairsEntry", "ShadowCommand"]
+__all__ = ["CountsEntry", "GeneratorReport", "LabelCommand", "PairsEntry", "ShadowCommand"]
 
 _Count = Annotated[int, Field(ge=0)]
 _URL = re.compile(r"http://[A-Za-z0-9.\-]+(:[0-9]{1,5})?/?")
@@ -56,12 +57,22 @@ class GeneratorReport(_Model):
     counts: tuple[CountsEntry, ...]
     pairs: tuple[PairsEntry, ...]
     shadow: ShadowTargets | None
+    label: str = ""
+    """What was announced last; see `LabelCommand`."""
+    workers: _Count | None = None
+    """Workers that are connected; None where one process does it all."""
 
     @model_validator(mode="after")
     def _histograms_fit_their_edges(self) -> Self:
         if any(len(entry.latency) != len(self.edges_ms) + 1 for entry in self.counts):
             raise ValueError("a latency histogram must have one bucket more than there are edges")
         return self
+
+
+class LabelCommand(_Model):
+    """Count what is sent to the users' address from now on under this label; "" says that no split is known to be in force."""
+
+    label: Annotated[str, Field(pattern=r"^[\x21-\x7e]*$", max_length=256)]
 
 
 class ShadowCommand(_Model):

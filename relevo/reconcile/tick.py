@@ -17,7 +17,7 @@ from relevo.reconcile.snapshot import Snapshot, take_snapshot
 from relevo.rollout.decision import Decision, Desired
 from relevo.rollout.observation import Observation, RevisionStatus, Routes, Smoke
 from relevo.rollout.plan import plan
-from relevo.rollout.platform import ModelRef, Platform
+from relevo.rollout.platform import ModelRef, Platform, Split
 from relevo.rollout.spec import RolloutSpec
 from relevo.rollout.state import Phase
 from relevo.store.rollouts import Record, RolloutStore
@@ -108,12 +108,24 @@ class Reconciler:
                 desired.split.weight_percent,
                 desired.split.label,
             ):
+                self._withdraw_label(spec, desired.split, routes)
                 self.platform.set_weight(spec.target, desired.split)
             if desired.users is not None and spec.strategy.immediate is None:
                 self.load.ensure(LoadPlan(desired.users, spec.load.spawn_rate, _shadow_targets(desired, routes)))
+                self.load.announce(_label_in_force(desired, routes))
         except RelevoError as error:
             return error.message
         return ""
+
+    def _withdraw_label(self, spec: RolloutSpec, split: Split, routes: Routes) -> None:
+        """Before the split changes, so that no request is counted under a label that does not route it any more."""
+        if spec.strategy.immediate is not None:
+            return
+        try:
+            self.load.announce("")
+        except Transient:
+            if split.weight_percent > routes.weight_percent:
+                raise  # taking traffic away from a candidate waits for nobody
 
     def _prepare(self, spec: RolloutSpec, routes: Routes) -> None:
         if routes.candidate is not None and routes.candidate.storage_uri == spec.storage_uri:
@@ -125,6 +137,13 @@ class Reconciler:
         except Permanent as error:
             self._refused[spec.storage_uri] = error.message
             raise
+
+
+def _label_in_force(desired: Desired, routes: Routes) -> str:
+    """The label by which requests were seen to be routed, if the split is the one that is wished for."""
+    split = desired.split
+    in_force = split is not None and (routes.weight_percent, routes.label) == (split.weight_percent, split.label)
+    return routes.label if in_force else ""
 
 
 def _shadow_targets(desired: Desired, routes: Routes) -> ShadowTargets | None:

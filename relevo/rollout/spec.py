@@ -111,6 +111,9 @@ class Load(Part):
     users_from: int = Field(8, ge=0, le=100_000, description="Simulated users while preparing and at the first step.")
     users_to: int = Field(20, ge=0, le=100_000, description="Simulated users at the last step.")
     spawn_rate: float = Field(50, gt=0, description="Users started or ended per second.")
+    workers: int = Field(
+        1, ge=1, le=100, description="Processes that the users are spread over, on a cluster; on one machine it is one."
+    )
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
@@ -253,6 +256,7 @@ class RolloutSpec(Part):
         ("locust", "envoy"), min_length=1, description="Where evidence comes from."
     )
     tick_seconds: float = Field(0.4, ge=0.05, le=60, description="How often the rollout is looked at, in seconds.")
+    paused: bool = Field(False, description="Hold the rollout where it is; a proven regression still rolls back.")
 
     @property
     def baseline_sources(self) -> tuple[str, ...]:

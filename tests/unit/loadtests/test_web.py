@@ -10,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from loadtests.answers import Answer
+from loadtests.orders import Orders
 from loadtests.tally import Tally
 from loadtests.web import add_routes
 from relevo.evidence.source import ShadowTargets
@@ -28,13 +29,13 @@ class Page:
     def __init__(self) -> None:
         self.runner = SimpleNamespace(state="ready", user_count=0, target_user_count=0)
         self.tally = Tally()
-        self.shadow: ShadowTargets | None = None
+        self.told = 0
         app = Flask(__name__)
-        add_routes(app, self.runner, self.tally, lambda: self.shadow, self.set_shadow)
+        add_routes(app, self.runner, self.tally, Orders(), self.tell_workers)
         self.client: FlaskClient = app.test_client()
 
-    def set_shadow(self, targets: ShadowTargets | None) -> None:
-        self.shadow = targets
+    def tell_workers(self) -> None:
+        self.told += 1
 
     def report(self) -> GeneratorReport:
         return GeneratorReport.model_validate_json(self.client.get("/relevo").data)

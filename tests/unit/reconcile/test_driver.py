@@ -56,6 +56,9 @@ class FakeParts:
     def settle(self, target: str, keep: Arm) -> None:
         self._do(f"settle {keep}", Desired(keep=keep))
 
+    def announce(self, label: str) -> None:
+        """The proxy of this world stamps its answers itself."""
+
     def ensure(self, plan: LoadPlan) -> None:
         shadow = plan.shadow.label if plan.shadow else None
         self.world.make_so(Desired(users=plan.users, shadow_label=shadow))
