@@ -44,7 +44,7 @@ WATCHED_SECONDS = 3.0
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     """Iris 1 is served and 2 is packaged."""
     home = tmp_path_factory.mktemp("faults") / "home"
-    train(home, ("iris", "--version", "1", "--", "--trees", "4"), ("iris", "--version", "2", "--", "--trees", "6"))
+    train(home, ("iris", "--version", "1", "--", "--trees", "5"), ("iris", "--version", "2", "--", "--trees", "6"))
     with platform(home) as cli:
         yield cli
 

@@ -27,7 +27,7 @@ LONG = {"canary": {"weights": [10, 20, 60], "stepSeconds": 600, "stepRequests": 
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     """Iris 1 is served and 2 is packaged."""
     home = tmp_path_factory.mktemp("cli") / "home"
-    train(home, ("iris", "--version", "1", "--", "--trees", "4"), ("iris", "--version", "2", "--", "--trees", "6"))
+    train(home, ("iris", "--version", "1", "--", "--trees", "5"), ("iris", "--version", "2", "--", "--trees", "6"))
     copy_package(home, "2b", of="2")
     with platform(home) as cli:
         yield cli
