@@ -48,6 +48,9 @@ def _obey_one(look: Look, command: Command) -> Outcome:
                 state, "pause", "It is paused already.", who=who
             )
         case Verb.RESUME:
+            if look.spec.paused:
+                message = "resume: spec.paused is true; set it to false."
+                return look.note(state, "refused", message, who=who)
             if state.hold is None or state.hold.reason is not HoldReason.PAUSED:
                 return look.note(state, "refused", "resume: it is not paused.", who=who)
             return look.release(f"{who} resumed it.", who=who)
@@ -94,6 +97,9 @@ def protect(look: Look) -> Outcome | None:
         return None
     if state.hold is not None and state.hold.reason is HoldReason.PAUSED:
         return None
+    if look.spec.paused:
+        message = "spec.paused is true. Traffic stays as it is; a proven regression still rolls back."
+        return look.hold(HoldReason.PAUSED_BY_SPEC, message)
     if trouble := _trouble(look):
         return look.hold(*trouble)
     if state.hold is not None:

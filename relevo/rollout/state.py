@@ -61,6 +61,7 @@ class HoldReason(StrEnum):
     """Why a rollout does not move on, though nothing is decided."""
 
     PAUSED = "Paused"
+    PAUSED_BY_SPEC = "PausedBySpec"
     UNMEASURABLE = "Unmeasurable"
     CANDIDATE_NOT_READY = "CandidateNotReady"
     STABLE_NOT_READY = "StableNotReady"

@@ -71,6 +71,20 @@ def test_promote_takes_the_next_step_at_once() -> None:
     assert world.state.step == 2
 
 
+def test_paused_by_its_spec_it_holds_until_the_spec_says_otherwise() -> None:
+    """`spec.paused` holds it where it is, no order lifts that, and it goes on when the field is false again."""
+    world = at_step(2)
+    world.spec = world.spec.model_copy(update={"paused": True})
+    decision = world.tick()
+    assert decision.state.hold is not None
+    assert decision.state.hold.reason is HoldReason.PAUSED_BY_SPEC
+    assert decision.desired.split.weight_percent > 0  # type: ignore[union-attr]
+    world.order(Verb.RESUME)
+    assert world.tick().transitions[0].rule == "refused"
+    world.spec = world.spec.model_copy(update={"paused": False})
+    assert world.tick().state.hold is None
+
+
 def test_a_paused_rollout_gives_an_unready_candidate_no_traffic() -> None:
     """Paused means that weights stay, but never that users' requests go to a revision that is down; the hold stays the human's."""
     world = at_step(2)
