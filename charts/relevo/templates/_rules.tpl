@@ -1,0 +1,21 @@
+{{/* What the operator may do where Rollouts are. Each line says what for. */}}
+{{- define "relevo.rolloutRules" -}}
+# The Rollouts: watch them, add the finalizer and the answer to a command, keep the state in the status.
+- {apiGroups: [relevo.dev], resources: [rollouts], verbs: [get, list, watch, patch, update]}
+- {apiGroups: [relevo.dev], resources: [rollouts/status], verbs: [get, patch, update]}
+- {apiGroups: [relevo.dev], resources: [rollouts/finalizers], verbs: [update]}
+# The models: read the split back, name the candidate, set its weight.
+- {apiGroups: [serving.kserve.io], resources: [inferenceservices], verbs: [get, list, watch, patch]}
+# What KServe makes of them: which revision is ready and where the traffic goes; retire what is no longer served.
+- {apiGroups: [serving.knative.dev], resources: [configurations, routes, services], verbs: [get, list, watch]}
+- {apiGroups: [serving.knative.dev], resources: [revisions], verbs: [get, list, watch, delete]}
+# Why a candidate is not ready: its pods' waiting reasons and their Events. What happened: Events on the Rollout.
+- {apiGroups: [""], resources: [pods], verbs: [get, list, watch]}
+- {apiGroups: [""], resources: [events], verbs: [get, list, watch, create, patch]}
+- {apiGroups: [events.k8s.io], resources: [events], verbs: [get, list, watch, create, patch]}
+# The load: Locust's master and workers, owned by the Rollout.
+- {apiGroups: [apps], resources: [deployments], verbs: [get, create, patch, delete]}
+- {apiGroups: [""], resources: [services], verbs: [get, create, patch, delete]}
+# The samples that a report is drawn from.
+- {apiGroups: [""], resources: [configmaps], verbs: [get, create, update, patch]}
+{{- end }}
