@@ -5,7 +5,8 @@
 Requests go to the users' address; who answered is read from the answer's headers. Which split routed a request is read from there
 too, or, where no proxy says so, it is the label that was announced when the request was sent (see `orders`). While a shadow stage is
 set (see `web`), every other request is a pair instead: the same row to both revisions' direct addresses, in random order. `rows`,
-`connection`, `answers` and `tally` are its parts, `distributed` spreads it over machines; `relevo.evidence.locust` steers it. Runs alone as well, with Locust's UI or `--headless`.
+`connection`, `answers` and `tally` are its parts, `distributed` spreads it over machines; `relevo.evidence.locust` steers it. Runs
+alone as well, with Locust's UI or `--headless`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def add_options(parser: Any) -> None:
         env_var="RELEVO_ROWS",
         help="Rows to replay: a package's heldout.npz, or CSV with a column y",
     )
-    add("--package", default="", env_var="RELEVO_PACKAGE", help="A package's folder, instead of --rows and --input-name")
+    add(
+        "--package", default="", env_var="RELEVO_PACKAGE", help="A package's folder, instead of --rows and --input-name"
+    )
     add("--input-name", default="x", env_var="RELEVO_INPUT_NAME", help="Name of the model's input tensor")
     add("--datatype", default="FP64", choices=["FP32", "FP64"], env_var="RELEVO_DATATYPE", help="Its V2 datatype")
     add("--requests-per-user", type=float, default=10.0, env_var="RELEVO_REQUESTS_PER_USER", help="Per second and user")

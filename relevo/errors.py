@@ -6,7 +6,7 @@ Two questions matter to whoever catches one: is trying again of any use (`Transi
 
 from __future__ import annotations
 
-__all__ = ["BadInput", "Conflict", "Permanent", "RelevoError", "Transient"]
+__all__ = ["BadInput", "Conflict", "Forbidden", "Permanent", "RelevoError", "Transient"]
 
 
 class RelevoError(Exception):
@@ -28,6 +28,10 @@ class Permanent(RelevoError):
 
 class BadInput(Permanent):
     """What the user gave is wrong: a file, an option, a manifest, a package."""
+
+
+class Forbidden(BadInput):
+    """We may not do this there; the message names the verb and the resource."""
 
 
 class Conflict(Permanent):
