@@ -69,6 +69,8 @@ def desired(spec: RolloutSpec, state: RolloutState) -> Desired:
     match state.phase:
         case Phase.PENDING:
             return Desired()
+        case Phase.PREPARING if state.is_first:
+            return Desired(prepare=True, users=0)
         case Phase.PREPARING:
             return Desired(prepare=True, split=at_zero, users=spec.load.users_from if steps else 0)
         case Phase.SHADOWING:

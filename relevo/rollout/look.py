@@ -35,6 +35,10 @@ class Look:
     def candidate(self) -> RevisionStatus | None:
         """The candidate as the platform sees it; None while there is none of this rollout's name."""
         candidate = self.seen.routes.candidate
+        if (
+            candidate is None and self.state.is_first
+        ):  # with nothing before it, it has all the traffic as soon as it is ready
+            candidate = self.seen.routes.stable
         return candidate if candidate is not None and candidate.name == self.state.candidate else None
 
     @property

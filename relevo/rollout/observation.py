@@ -129,6 +129,8 @@ class Routes:
     """Of all requests, how many go to the candidate."""
     label: str
     """The label that the proxy stamps on what it routes with this split: "UID/STEP", or "" where nobody set one."""
+    edited: str = ""
+    """What somebody else changed of what a rollout sets, in words; "" where nobody did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def plan(spec: RolloutSpec, state: RolloutState, seen: Observation, now: datetim
 def _take_in(spec: RolloutSpec, state: RolloutState, seen: Observation, now: datetime) -> RolloutState:
     """Add what was seen to what is known: the candidate's name, the counts, and since when which source is silent."""
     state = _without_gap(state, now)
-    candidate = seen.routes.candidate
+    candidate = seen.routes.candidate or (seen.routes.stable if state.is_first else None)
     if not state.candidate and candidate is not None and candidate.storage_uri == spec.storage_uri:
         state = replace(state, candidate=candidate.name)
     readings = [e for e in seen.evidence if isinstance(e, Reading)]

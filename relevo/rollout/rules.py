@@ -115,8 +115,10 @@ def _protect_from_unready(look: Look) -> Outcome | None:
     limits, candidate, smoke = look.spec.limits, look.candidate, look.seen.smoke
     if look.state.phase is Phase.PROMOTING and look.seen.routes.stable.name != look.state.stable:
         return None
+    if look.seen.routes.edited:
+        return None  # what somebody put there in its place is none of its failures
     if candidate is not None and candidate.failed:
-        return _not_ready(look, f"{candidate.name} cannot start: {candidate.detail}")
+        return _not_ready(look, f"{_name(look)} cannot start: {candidate.detail}")
     if candidate is not None and candidate.restarts > limits.candidate_restarts:
         return _not_ready(
             look, f"{candidate.name} crashed {candidate.restarts} times: {candidate.detail or 'see its log'}"
@@ -137,6 +139,11 @@ def _trouble(look: Look) -> tuple[HoldReason, str] | None:
     """The first thing for which the rollout must be held now, with its sentence."""
     state, routes = look.state, look.seen.routes
     here = f"Traffic stays at {routes.weight_percent} %. "
+    if routes.edited:
+        message = f"{routes.edited}. It is not changed back. {here}Undo that change and it goes on; "
+        return HoldReason.EDITED_BY_HAND, f"{message}`relevo rollback {look.spec.target}` ends the rollout."
+    if state.is_first:
+        return None
     if routes.stable.name != state.stable:
         message = f"{routes.stable.name} took the place of {state.stable}, so there is nothing to compare with. {here}"
         return HoldReason.STABLE_NOT_READY, message + f"`relevo rollback {look.spec.target}` ends the rollout."
@@ -167,13 +174,12 @@ def progress(look: Look) -> Outcome | None:
     state = look.state
     if state.hold is not None and not state.phase.is_decided:
         return None
-    if look.silences and not state.phase.is_decided and state.phase is not Phase.PENDING:
+    if look.silences and not state.phase.is_decided and state.phase is not Phase.PENDING and not state.is_first:
         return None  # not held yet, but nothing is decided on half of the evidence
     match state.phase:
         case Phase.PENDING:
-            return look.to_phase(
-                Phase.PREPARING, "start", f"{look.spec.storage_uri} is to replace what {state.stable} serves."
-            )
+            what = "is the first to be served" if state.is_first else f"is to replace what {state.stable} serves"
+            return look.to_phase(Phase.PREPARING, "start", f"{look.spec.storage_uri} {what}.")
         case Phase.PREPARING:
             return _after_preparing(look) or _at_limit(look)
         case Phase.SHADOWING:
@@ -193,6 +199,8 @@ def _after_preparing(look: Look) -> Outcome | None:
         return None
     sent, failed = look.seen.smoke.requests, look.seen.smoke.failed
     smoke = f"{look.state.candidate} is ready; {sent - failed} of {sent} smoke requests answered."
+    if look.state.is_first:
+        return look.decide(Phase.PROMOTING, None, Cause.NO_COMPARISON, f"{smoke} There is nothing to compare it with.")
     if not look.steps:
         return look.decide(Phase.PROMOTING, None, Cause.NO_COMPARISON, f"{smoke} No comparison was asked for.")
     if not has_baseline(look.spec, look.state):
@@ -263,6 +271,8 @@ def _at_limit(look: Look) -> Outcome | None:
 def _settled(look: Look) -> Outcome | None:
     """The verdict is carried out when the routes say so and the load has ended."""
     routes, state = look.seen.routes, look.state
+    if state.is_first and state.phase is Phase.ROLLING_BACK:
+        return look.to_phase(Phase.ROLLED_BACK, "settled", "There is no revision before it to give traffic back to.")
     still_loading = any(isinstance(e, Reading) and e.users for e in look.seen.evidence)
     if routes.candidate is not None or routes.weight_percent or still_loading:
         return None
@@ -272,7 +282,13 @@ def _settled(look: Look) -> Outcome | None:
             return None
         return look.to_phase(Phase.PROMOTED, "settled", f"All traffic goes to {serves}.", step=state.step)
     # Somebody else may have put another revision in the stable one's place meanwhile; there is nothing left to give back then.
-    outside = "" if serves == state.stable else f" {state.stable} was replaced from outside this rollout."
+    outside = f" {state.stable} was replaced from outside this rollout."
+    if serves == state.stable:
+        outside = ""
+    elif (
+        routes.stable.storage_uri == state.stable_uri
+    ):  # where what serves is what the manifest names, the model is put back there
+        outside = f" It serves the same model as {state.stable}."
     return look.to_phase(Phase.ROLLED_BACK, "settled", f"All traffic goes to {serves}.{outside}", step=state.step)
 
 

@@ -66,6 +66,7 @@ class HoldReason(StrEnum):
     CANDIDATE_NOT_READY = "CandidateNotReady"
     STABLE_NOT_READY = "StableNotReady"
     SPLIT_MISMATCH = "SplitMismatch"
+    EDITED_BY_HAND = "EditedByHand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,11 @@ class RolloutState:
     command_seq: int = 0
     prompted: bool = False
     """A human asked for the next step: it comes without waiting for the step's minimum."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether there was nothing before it: no stable revision to compare with, or to give traffic back to."""
+        return not self.stable
 
     @property
     def arms(self) -> Mapping[str, Arm]:
