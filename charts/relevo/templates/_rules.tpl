@@ -4,13 +4,13 @@
 - {apiGroups: [relevo.dev], resources: [rollouts], verbs: [get, list, watch, patch, update]}
 - {apiGroups: [relevo.dev], resources: [rollouts/status], verbs: [get, patch, update]}
 - {apiGroups: [relevo.dev], resources: [rollouts/finalizers], verbs: [update]}
-# The models: read the split back, name the candidate, set its weight.
+# The models: read the split back, name the candidate, set its weight; and in the status, which revision KServe goes back to.
 - {apiGroups: [serving.kserve.io], resources: [inferenceservices], verbs: [get, list, watch, patch]}
-# What KServe makes of them: which revision is ready and where the traffic goes; retire what is no longer served.
-- {apiGroups: [serving.knative.dev], resources: [configurations, routes, services], verbs: [get, list, watch]}
-- {apiGroups: [serving.knative.dev], resources: [revisions], verbs: [get, list, watch, delete]}
+- {apiGroups: [serving.kserve.io], resources: [inferenceservices/status], verbs: [patch]}
+# What KServe makes of them: which revision is ready and where the traffic goes. Knative retires what is no longer served.
+- {apiGroups: [serving.knative.dev], resources: [revisions, routes], verbs: [get, list]}
 # Why a candidate is not ready: its pods' waiting reasons and their Events. What happened: Events on the Rollout.
-- {apiGroups: [""], resources: [pods], verbs: [get, list, watch]}
+- {apiGroups: [""], resources: [pods], verbs: [get, list]}
 - {apiGroups: [""], resources: [events], verbs: [get, list, watch, create, patch]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [get, list, watch, create, patch]}
 # The load: Locust's master and workers, owned by the Rollout.
