@@ -261,6 +261,8 @@ def _refusal(
     what = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
     if status == 401:
         return errors.BadInput("the cluster does not know who we are (401)", next_step="Log in to it again.")
+    if "denied the request" in problem:  # an admission webhook's word on the object, under one of several codes
+        return errors.BadInput(problem, next_step="Mend the object.")
     if status == 403:
         return errors.Forbidden(
             f"no permission to {verb} {what}: {problem}",

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
-from relevo.errors import Permanent, RelevoError, Transient
+from relevo.errors import Forbidden, Permanent, RelevoError, Transient
 from relevo.evidence.source import EvidenceSource, LoadGenerator, LoadPlan, ShadowTargets
 from relevo.reconcile.lease import LEASE_SECONDS
-from relevo.reconcile.smoke import SmokeTest
 from relevo.reconcile.snapshot import Snapshot, take_snapshot
 from relevo.rollout.decision import Decision, Desired
 from relevo.rollout.observation import Observation, RevisionStatus, Routes, Smoke
@@ -20,9 +20,17 @@ from relevo.rollout.plan import plan
 from relevo.rollout.platform import ModelRef, Platform, Split
 from relevo.rollout.spec import RolloutSpec
 from relevo.rollout.state import Phase
-from relevo.store.rollouts import Record, RolloutStore
+from relevo.store.interface import TickStore
+from relevo.store.rollouts import Record
 
-__all__ = ["Reconciler", "Tick"]
+__all__ = ["Reconciler", "SmokeTester", "Tick"]
+
+
+class SmokeTester(Protocol):
+    """Sends the first requests to a candidate."""
+
+    def run(self, address: str) -> Smoke:
+        """Ask the revision at this address (http://HOST:PORT) and count what was not answered. Never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +42,19 @@ class Tick:
     snapshot: Snapshot
     trouble: str = ""
     """What could not be made so this time, in words; it is tried again."""
+    refused: RelevoError | None = None
+    """The trouble, where it will not go by itself."""
 
 
 @dataclass(slots=True)
 class Reconciler:
     """The parts that a tick works with. It remembers nothing that matters: another process may do the next tick."""
 
-    store: RolloutStore
+    store: TickStore
     platform: Platform
     sources: tuple[EvidenceSource, ...]
     load: LoadGenerator
-    smoke_test: SmokeTest
+    smoke_test: SmokeTester
     clock: Callable[[], datetime]
     _smoked: dict[str, Smoke] = field(default_factory=dict)
     _refused: dict[str, str] = field(default_factory=dict)
@@ -66,11 +76,12 @@ class Reconciler:
         stored = self.store.save(
             record, decision.state, decision.transitions, sample=snapshot.sample(), at=now, lease_until=lease_until
         )
-        trouble = self._make_so(spec, decision.desired, seen.routes)
+        problem = self._make_so(spec, decision.desired, seen.routes)
         # What has not answered this rollout yet is still starting, and no trouble.
         unheard = any(source.name not in decision.state.ledger.sources for source in self.sources)
         starting = unheard and decision.state.phase is Phase.PREPARING
-        return Tick(stored, decision, snapshot, "" if starting else trouble)
+        refused = problem if isinstance(problem, Permanent) else None
+        return Tick(stored, decision, snapshot, problem.message if problem and not starting else "", refused)
 
     def _observe(self, spec: RolloutSpec, record: Record) -> Observation:
         state = record.state
@@ -82,10 +93,10 @@ class Reconciler:
             )
         evidence = tuple(source.read() for source in self.sources) if spec.strategy.immediate is None else ()
         commands = self.store.commands(state.uid, state.command_seq)
-        return Observation(routes, evidence, commands, self._smoke(spec, state.phase, routes))
+        return Observation(routes, evidence, commands, self._smoke(spec, state.phase, routes, first=state.is_first))
 
-    def _smoke(self, spec: RolloutSpec, phase: Phase, routes: Routes) -> Smoke | None:
-        candidate = routes.candidate
+    def _smoke(self, spec: RolloutSpec, phase: Phase, routes: Routes, *, first: bool) -> Smoke | None:
+        candidate = routes.candidate or (routes.stable if first else None)
         if (
             phase is not Phase.PREPARING
             or candidate is None
@@ -97,7 +108,7 @@ class Reconciler:
             self._smoked[candidate.name] = self.smoke_test.run(candidate.address)
         return self._smoked[candidate.name]
 
-    def _make_so(self, spec: RolloutSpec, desired: Desired, routes: Routes) -> str:
+    def _make_so(self, spec: RolloutSpec, desired: Desired, routes: Routes) -> RelevoError | None:
         """Compare wish and world, and do what is missing, traffic before load. What fails is said and tried again."""
         try:
             if desired.keep is not None:
@@ -114,8 +125,8 @@ class Reconciler:
                 self.load.ensure(LoadPlan(desired.users, spec.load.spawn_rate, _shadow_targets(desired, routes)))
                 self.load.announce(_label_in_force(desired, routes))
         except RelevoError as error:
-            return error.message
-        return ""
+            return error
+        return None
 
     def _withdraw_label(self, spec: RolloutSpec, split: Split, routes: Routes) -> None:
         """Before the split changes, so that no request is counted under a label that does not route it any more."""
@@ -132,8 +143,8 @@ class Reconciler:
             return
         try:
             self.platform.prepare(spec.target, ModelRef(spec.storage_uri))
-        except Transient:
-            raise
+        except (Transient, Forbidden):
+            raise  # which says nothing of the model
         except Permanent as error:
             self._refused[spec.storage_uri] = error.message
             raise
