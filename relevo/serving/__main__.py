@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
 import warnings
@@ -17,6 +18,7 @@ from pathlib import Path
 from relevo import errors
 from relevo.packaging.package import Package, load_package
 from relevo.packaging.store import home_folder, resolve
+from relevo.serving.arrival import wait_for_package
 
 __all__ = ["EXIT_REFUSED", "main"]
 
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         folder = options.package or resolve(options.storage_uri, home_folder())
+        wait_for_package(folder, os.environ)
         package = load_package(folder)
         _serve(options, package, started)
     except errors.RelevoError as error:
@@ -43,16 +46,17 @@ def _serve(options: argparse.Namespace, package: Package, started: float) -> Non
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
     # KServe parses sys.argv when it is imported; it must not take our options for its own.
     sys.argv = sys.argv[:1]
-    from relevo.serving.model import PackagedModel
+    from relevo.serving.revision import Revision
     from relevo.serving.server import Listen, RevisionServer, bind
 
     listener = bind(options.host, options.http_port)
     logging.getLogger("kserve").setLevel(logging.WARNING)
     name = options.name or package.metadata.name
     revision = options.revision or f"{package.metadata.name}-{package.metadata.version}"
-    model = PackagedModel(name, package, revision)
-    model.load()
-    server = RevisionServer(model, Listen(options.host, options.http_port, options.grpc_port, options.grace_seconds))
+    served = Revision(name, package, revision)
+    served.load()
+    listen = Listen(options.host, options.http_port, options.grpc_port, options.grace_seconds)
+    server = RevisionServer(served, listen, fast=not options.no_fast_path)
     logging.getLogger("relevo.serving").info(
         "%s serves %s from %s by %s on http://%s:%d, ready after %.1f s",
         revision,
@@ -77,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--http-port", type=_port, default=8080, help="REST; 0 picks a free one")
     parser.add_argument("--grpc-port", type=_port, help="gRPC; without it, none")
     parser.add_argument("--grace-seconds", type=int, default=30, help="how long requests in flight may take at the end")
+    parser.add_argument("--no-fast-path", action="store_true", help="let KServe's application answer V2 requests")
     return parser
 
 

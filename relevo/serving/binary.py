@@ -6,9 +6,10 @@ format: https://github.com/kserve/open-inference-protocol/blob/main/specificatio
 
 from __future__ import annotations
 
-from kserve.errors import InvalidInput
 from kserve.protocol.rest.v2_datamodels import InferenceRequest, RequestInput
 from pydantic import ValidationError
+
+from relevo.serving.refusals import InvalidRequest
 
 __all__ = ["LENGTH_HEADER", "check_binary_request"]
 
@@ -26,14 +27,14 @@ class _Header(InferenceRequest):  # type: ignore[misc]
 
 
 def check_binary_request(body: bytes, headers: dict[str, str]) -> None:
-    """Raise InvalidInput unless the header is a V2 request and all lengths agree with the body's."""
+    """Raise InvalidRequest unless the header is a V2 request and all lengths agree with the body's."""
     text = headers.get(LENGTH_HEADER)
     if text is None:
-        raise InvalidInput(
+        raise InvalidRequest(
             f"body: JSON needs the header content-type: application/json, binary tensors need the header {LENGTH_HEADER}"
         )
     if not (text.isascii() and text.isdigit()) or not 0 < int(text[:12]) <= len(body):
-        raise InvalidInput(
+        raise InvalidRequest(
             f"{LENGTH_HEADER}: is {text[:40]!r}, must be a number from 1 to the body's length, {len(body)}"
         )
     length = int(text[:12])
@@ -42,13 +43,13 @@ def check_binary_request(body: bytes, headers: dict[str, str]) -> None:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or f"the first {length} bytes of the body"
-        raise InvalidInput(f"{place}: {first['msg']}") from None
+        raise InvalidRequest(f"{place}: {first['msg']}") from None
     sizes = 0
     for index, item in enumerate(header.inputs):
         if item.data is None:
             sizes += _declared_size(item, f"inputs.{index}")
     if sizes != len(body) - length:
-        raise InvalidInput(
+        raise InvalidRequest(
             f"body: {len(body) - length} bytes follow the JSON, but the inputs' binary_data_size add up to {sizes}"
         )
 
@@ -56,7 +57,7 @@ def check_binary_request(body: bytes, headers: dict[str, str]) -> None:
 def _declared_size(item: _Input, place: str) -> int:
     size = (item.parameters or {}).get("binary_data_size")
     if size is None:
-        raise InvalidInput(f"{place}: has neither data nor the parameter binary_data_size")
+        raise InvalidRequest(f"{place}: has neither data nor the parameter binary_data_size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise InvalidInput(f"{place}.parameters.binary_data_size: is {size!r}, must be a number of bytes")
+        raise InvalidRequest(f"{place}.parameters.binary_data_size: is {size!r}, must be a number of bytes")
     return size

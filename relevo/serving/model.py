@@ -1,61 +1,35 @@
-"""The `kserve.Model` of a package: V1 and V2 in, validated rows to the predictor, V1 and V2 out, with the revision's name on it."""
+"""The `kserve.Model` of a revision: V1 and V2 in, checked rows to the revision, V1 and V2 out, with the revision's name on it."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Any
 
 import kserve
 import numpy as np
 import orjson
 from kserve import InferOutput, InferRequest, InferResponse
-from kserve.errors import InferenceError, InvalidInput
+from kserve.model import InferenceVerb
 from numpy.typing import NDArray
-from prometheus_client import Counter, Gauge
 
-from relevo.packaging.package import Package
-from relevo.serving.predictor import Predictor, load_predictor
+from relevo.serving.refusals import InvalidRequest
+from relevo.serving.revision import CLASS_OUTPUT, PROBABILITY_OUTPUT, Revision
 from relevo.serving.tensors import rows_from_infer_request, rows_from_lists
 
 __all__ = ["PackagedModel"]
 
-_log = logging.getLogger(__name__)
-
-CLASS_OUTPUT = "predict"
-PROBABILITY_OUTPUT = "predict_proba"
-_PREDICT_THREADS = 2
-
-_INFO = Gauge(
-    "relevo_model_info", "What this server serves; always 1.", ["model_name", "revision", "version", "runtime"]
-)
-_PREDICTIONS = Counter("relevo_predictions_total", "Predicted rows by class.", ["model_name", "revision", "predicted"])
-_FAILURES = Counter("relevo_model_failures_total", "Requests on which the model raised.", ["model_name", "revision"])
+_PREPROCESS, _POSTPROCESS = 0, 2
 
 
 class PackagedModel(kserve.Model):  # type: ignore[misc]
-    """Serves one model package as one revision."""
+    """A revision, as KServe's server knows models."""
 
-    def __init__(self, name: str, package: Package, revision: str) -> None:
-        super().__init__(name)
-        self.package = package
-        self.revision = revision
-        self._about = package.metadata
-        self._predictor: Predictor | None = None
-        self._string_classes = isinstance(self._about.classes[0], str)
-        # Off the event loop: while a slow model computes, health checks and other requests are still answered.
-        self._threads = ThreadPoolExecutor(_PREDICT_THREADS, thread_name_prefix="predict")
-        self._counters = {c: _PREDICTIONS.labels(name, revision, str(c)) for c in self._about.classes}
-        self._failures = _FAILURES.labels(name, revision)
-
-    def load(self) -> bool:
-        """Load the model; raises `errors.BadInput` if the package's does not load here."""
-        self._predictor = load_predictor(self.package)
-        _INFO.labels(self.name, self.revision, self._about.version, self._about.runtime).set(1)
-        self.ready = True
-        return self.ready
+    def __init__(self, revision: Revision) -> None:
+        super().__init__(revision.name)
+        self._revision = revision
+        self._about = revision.about
+        self.ready = revision.ready
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """The input as V2 metadata."""
@@ -65,71 +39,64 @@ class PackagedModel(kserve.Model):  # type: ignore[misc]
     def get_output_types(self) -> list[dict[str, Any]]:
         """The outputs as V2 metadata."""
         return [
-            {"name": CLASS_OUTPUT, "datatype": self._class_datatype, "shape": [-1]},
+            {"name": CLASS_OUTPUT, "datatype": self._revision.class_datatype, "shape": [-1]},
             {"name": PROBABILITY_OUTPUT, "datatype": "FP64", "shape": [-1, len(self._about.classes)]},
         ]
 
-    @property
-    def _class_datatype(self) -> str:
-        return "BYTES" if self._string_classes else "INT64"
-
-    async def predict(self, payload: Any, headers: dict[str, str] | None = None) -> Any:
-        """Answer a V2 `InferRequest` or a V1 body.
+    async def __call__(
+        self, body: Any, headers: dict[str, str] | None = None, verb: InferenceVerb = InferenceVerb.PREDICT
+    ) -> tuple[Any, dict[str, str]]:
+        """KServe's own would time its empty steps before and after `predict`; these are timed where they happen.
 
         Raises:
-            InvalidInput: the request is not what the model takes; answered 4xx or INVALID_ARGUMENT.
-            InferenceError: the model raised on a valid request; answered 500 or INTERNAL.
+            InvalidRequest: the request is not what the model takes.
+            ModelFailed: the model raised on a valid request.
         """
+        if verb is not InferenceVerb.PREDICT:
+            raise NotImplementedError
+        return await self.predict(body, headers), {}
+
+    async def predict(self, payload: Any, headers: dict[str, str] | None = None) -> Any:
+        """Answer a V2 `InferRequest` or a V1 body."""
         if isinstance(payload, InferRequest):
             return await self._predict_v2(payload)
+        began = perf_counter()
         body = _json_object(payload)
         if "instances" not in body:
-            raise InvalidInput('instances: is missing; the body must be {"instances": [[...], ...]}')
+            raise InvalidRequest('instances: is missing; the body must be {"instances": [[...], ...]}')
         rows = rows_from_lists(body["instances"], "instances", self._about)
-        return {"predictions": (await self.predict_rows(rows)).tolist()}
-
-    async def predict_features(self, body: Any) -> dict[str, Any]:
-        """Answer the beginner's `{"features": [...]}` with `{"prediction": class}`; a list of rows gets a list of classes."""
-        if not isinstance(body, dict) or "features" not in body:
-            raise InvalidInput('features: is missing; the body must be {"features": [...]}')
-        features = body["features"]
-        if isinstance(features, list) and features and all(isinstance(row, list) for row in features):
-            rows = rows_from_lists(features, "features", self._about)
-            return {"prediction": (await self.predict_rows(rows)).tolist()}
-        if not isinstance(features, list) or len(features) != len(self._about.feature_names):
-            count = f"has {len(features)} values" if isinstance(features, list) else "is no list"
-            raise InvalidInput(f"features: {count}, must be {len(self._about.feature_names)} numbers")
-        rows = rows_from_lists([features], "features", self._about)
-        return {"prediction": (await self.predict_rows(rows)).tolist()[0]}
-
-    async def predict_rows(self, rows: NDArray[np.float64]) -> NDArray[Any]:
-        """The class of each row [rows, features]; raises InferenceError if the model raises."""
-        classes, _ = await self._answer(rows, probabilities=False)
-        return classes
+        self._timed(_PREPROCESS, began)
+        classes, _ = await self._revision.predict(rows, probabilities=False)
+        self._timed(_POSTPROCESS, perf_counter())
+        return {"predictions": classes}
 
     async def _predict_v2(self, request: InferRequest) -> InferResponse:
+        began = perf_counter()
         _check_id(request.id)
         wanted = self._wanted_outputs(request)
         rows = rows_from_infer_request(request, self._about)
-        classes, probabilities = await self._answer(rows, probabilities=PROBABILITY_OUTPUT in wanted)
-        outputs = []
-        for name in wanted:
-            if name == CLASS_OUTPUT:
-                array = classes.astype(np.object_) if self._string_classes else classes.astype(np.int64)
-                output = InferOutput(CLASS_OUTPUT, list(array.shape), self._class_datatype)
-            else:
-                array = probabilities
-                output = InferOutput(PROBABILITY_OUTPUT, list(array.shape), "FP64")
-            output.set_data_from_numpy(array, binary_data=False)
-            outputs.append(output)
-        return InferResponse(
+        self._timed(_PREPROCESS, began)
+        classes, scores = await self._revision.predict(rows, probabilities=PROBABILITY_OUTPUT in wanted)
+        began = perf_counter()
+        answer = InferResponse(
             response_id=request.id or str(uuid.uuid4()),
             model_name=self.name,
-            model_version=self.revision,
-            infer_outputs=outputs,
+            model_version=self._revision.revision,
+            infer_outputs=[self._output(name, classes, scores) for name in wanted],
             use_binary_outputs=bool(request.use_binary_outputs),
             requested_outputs=request.request_outputs,
         )
+        self._timed(_POSTPROCESS, began)
+        return answer
+
+    def _output(self, name: str, classes: list[Any], scores: NDArray[np.float64] | None) -> InferOutput:
+        array = np.array(classes, np.object_ if self._revision.string_classes else np.int64)
+        datatype = self._revision.class_datatype
+        if name == PROBABILITY_OUTPUT and scores is not None:
+            array, datatype = scores, "FP64"
+        output = InferOutput(name, list(array.shape), datatype)
+        output.set_data_from_numpy(array, binary_data=False)
+        return output
 
     def _wanted_outputs(self, request: InferRequest) -> list[str]:
         """The outputs to compute: what the request lists, else the class, and the probabilities if the parameter asks for them."""
@@ -137,33 +104,17 @@ class PackagedModel(kserve.Model):  # type: ignore[misc]
             names = list(dict.fromkeys(output.name for output in request.request_outputs))
             for name in names:
                 if name not in (CLASS_OUTPUT, PROBABILITY_OUTPUT):
-                    raise InvalidInput(f"outputs: {name!r} is not one of {CLASS_OUTPUT!r} and {PROBABILITY_OUTPUT!r}")
+                    raise InvalidRequest(f"outputs: {name!r} is not one of {CLASS_OUTPUT!r} and {PROBABILITY_OUTPUT!r}")
             return names
         asked = (request.parameters or {}).get(PROBABILITY_OUTPUT, False)
         if hasattr(asked, "bool_param"):  # a gRPC parameter, not yet a Python value
             asked = asked.bool_param if asked.HasField("bool_param") else None
         if not isinstance(asked, bool):
-            raise InvalidInput(f"parameters: {PROBABILITY_OUTPUT} must be true or false")
+            raise InvalidRequest(f"parameters: {PROBABILITY_OUTPUT} must be true or false")
         return [CLASS_OUTPUT, PROBABILITY_OUTPUT] if asked else [CLASS_OUTPUT]
 
-    async def _answer(self, rows: NDArray[np.float64], *, probabilities: bool) -> tuple[NDArray[Any], Any]:
-        predictor = self._predictor
-        if predictor is None:
-            raise RuntimeError("the model was not loaded")
-        loop = asyncio.get_running_loop()
-        try:
-            if probabilities:
-                classes, scores = await loop.run_in_executor(self._threads, predictor.classes_and_probabilities, rows)
-            else:
-                classes, scores = await loop.run_in_executor(self._threads, predictor.classes, rows), None
-        except Exception as error:  # a model may raise anything; the caller learns what, the log learns where
-            self._failures.inc()
-            _log.debug("the model raised", exc_info=True)
-            reason = " ".join(str(error).split())[:200]
-            raise InferenceError(f"the model failed on this input: {type(error).__name__}: {reason}") from error
-        for predicted in classes.tolist():
-            self._counters[predicted].inc()
-        return classes, scores
+    def _timed(self, stage: int, began: float) -> None:
+        self._revision.tallies.timed(stage, perf_counter() - began)
 
 
 def _check_id(request_id: Any) -> None:
@@ -173,7 +124,7 @@ def _check_id(request_id: Any) -> None:
     try:
         request_id.encode()
     except (AttributeError, UnicodeEncodeError):
-        raise InvalidInput("id: must be a string of valid Unicode") from None
+        raise InvalidRequest("id: must be a string of valid Unicode") from None
 
 
 def _json_object(payload: Any) -> dict[str, Any]:
@@ -182,7 +133,7 @@ def _json_object(payload: Any) -> dict[str, Any]:
         try:
             payload = orjson.loads(payload)
         except orjson.JSONDecodeError as error:
-            raise InvalidInput(f"body: is not JSON: {error}") from None
+            raise InvalidRequest(f"body: is not JSON: {error}") from None
     if not isinstance(payload, dict):
-        raise InvalidInput('body: must be a JSON object, {"instances": [[...], ...]}')
+        raise InvalidRequest('body: must be a JSON object, {"instances": [[...], ...]}')
     return payload

@@ -11,7 +11,7 @@ import logging
 import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -20,6 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from grpc import StatusCode, aio  # type: ignore[import-untyped]
 from grpc_interceptor import AsyncExceptionToStatusInterceptor
+from kserve import metrics as kserve_metrics
 from kserve.constants.constants import PredictorProtocol
 from kserve.errors import (
     InferenceError,
@@ -36,11 +37,13 @@ from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
+from prometheus_client import REGISTRY
 from starlette.exceptions import HTTPException
 
 from relevo.serving.binary import check_binary_request
 from relevo.serving.front import wrap
-from relevo.serving.model import PackagedModel
+from relevo.serving.refusals import InvalidRequest, ModelFailed
+from relevo.serving.revision import Revision
 
 __all__ = ["FixedRepository", "RevisionDataPlane", "RevisionGrpcServer", "RevisionRestServer"]
 
@@ -54,25 +57,24 @@ _NOT_OFFERED = "not offered: this server serves one revision of one model, and o
 class RevisionDataPlane(DataPlane):  # type: ignore[misc]
     """KServe's data plane, with readiness that ends when draining begins."""
 
-    def __init__(self, registry: Any, model: PackagedModel) -> None:
+    def __init__(self, registry: Any, revision: Revision) -> None:
         super().__init__(model_registry=registry)
-        self._model = model
-        self.draining = False
+        self._revision = revision
 
     @property
     def revision(self) -> str:
         """The revision that this server is."""
-        return self._model.revision
+        return self._revision.revision
 
     async def ready(self) -> bool:
         """Whether new requests are welcome."""
-        return self._model.ready and not self.draining
+        return self._revision.ready
 
     async def model_metadata(self, model_name: str) -> dict[str, Any]:
         """KServe's metadata, with the revision as the model's version and the platform named."""
         about = await super().model_metadata(model_name)
-        platform = {"onnx": "onnx_onnxv1", "sklearn": "sklearn"}[self._model.package.metadata.runtime]
-        return {**about, "versions": [self._model.revision], "platform": platform}
+        platform = {"onnx": "onnx_onnxv1", "sklearn": "sklearn"}[self._revision.about.runtime]
+        return {**about, "versions": [self.revision], "platform": platform}
 
     def decode(
         self, body: Any, headers: dict[str, str], protocol_version: str = "v1", model_name: str | None = None
@@ -84,11 +86,9 @@ class RevisionDataPlane(DataPlane):  # type: ignore[misc]
             return super().decode(body, headers, protocol_version, model_name)
         except InvalidInput:
             raise
-        except (
-            Exception
-        ) as error:  # KeyError, TypeError, ValueError, struct.error, ...: a field is missing or of another type
+        except Exception as error:  # KeyError, TypeError, struct.error, ...: a field is missing or of another type
             reason = " ".join(str(error).split())[:200]
-            raise InvalidInput(
+            raise InvalidRequest(
                 f"body: cannot be decoded as an inference request: {type(error).__name__}: {reason}"
             ) from None
 
@@ -118,40 +118,55 @@ class RevisionRestServer(RESTServer):  # type: ignore[misc]
     """KServe's REST endpoints behind `wrap`, on a socket of ours."""
 
     def __init__(
-        self, data_plane: RevisionDataPlane, repository: FixedRepository, model: PackagedModel, grace_seconds: int
+        self,
+        data_plane: RevisionDataPlane,
+        repository: FixedRepository,
+        revision: Revision,
+        grace_seconds: int,
+        *,
+        fast: bool = True,
     ) -> None:
-        super().__init__("kserve.model_server:app", data_plane, repository, http_port=0)
-        from kserve.model_server import app
-
+        # An application of its own, not KServe's global one, which would mix the models of two servers in one process.
+        self.app = FastAPI(title="relevo model server", docs_url=None, redoc_url=None)
+        super().__init__(self.app, data_plane, repository, http_port=0)
         self.config = uvicorn.Config(
-            wrap(app, model),
+            wrap(self.app, revision, fast=fast),
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=grace_seconds,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             # uvicorn puts these on every answer, its own errors included.
-            headers=[("x-relevo-revision", model.revision)],
+            headers=[("x-relevo-revision", revision.revision)],
             server_header=False,
             lifespan="off",
             ws="none",
         )
+        self._revision = revision
         self._server = _QuietServer(self.config)
+
+    def create_application(self) -> None:
+        """KServe's endpoints, with our answers to errors."""
+        self._register_endpoints(self.app)
+        self._add_exception_handlers(self.app)
 
     async def serve(self, listener: socket.socket) -> None:
         """Serve until `stop`."""
         self.create_application()
+        for own in (kserve_metrics.PRE_HIST_TIME, kserve_metrics.PREDICT_HIST_TIME, kserve_metrics.POST_HIST_TIME):
+            with suppress(KeyError):  # unregistered already
+                REGISTRY.unregister(own)
+        REGISTRY.register(self._revision.tallies)
         await self._server.serve(sockets=[listener])
 
     def stop(self) -> None:
         """Accept nothing more, answer what was accepted, then return from `serve`."""
         self._server.should_exit = True
 
-    def _add_middlewares(self, app: FastAPI) -> None:
-        """None: KServe's one times each request to write it into the log."""
-
     def _add_exception_handlers(self, app: FastAPI) -> None:
         statuses: dict[type[Exception], int] = {
             InvalidInput: 400,
+            InvalidRequest: 400,
+            ModelFailed: 500,
             ModelNotFound: 404,
             UnsupportedProtocol: 400,
             InferenceError: 500,
@@ -213,7 +228,7 @@ class _Servicer(InferenceServicer):  # type: ignore[misc]
         try:
             return await super().ModelInfer(request, context)
         except (IndexError, KeyError, TypeError, OverflowError) as error:
-            raise InvalidInput(f"the request cannot be decoded: {type(error).__name__}: {error}") from None
+            raise InvalidRequest(f"the request cannot be decoded: {type(error).__name__}: {error}") from None
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         answer = await super().ModelMetadata(request, context)
@@ -228,7 +243,7 @@ class _Statuses(AsyncExceptionToStatusInterceptor):
     async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> Any:
         """Abort the call with the status that says whose fault it is."""
         match ex:
-            case InvalidInput() | UnsupportedProtocol():
+            case InvalidInput() | InvalidRequest() | UnsupportedProtocol():
                 await context.abort(StatusCode.INVALID_ARGUMENT, str(ex))
             case ModelNotFound():
                 await context.abort(StatusCode.NOT_FOUND, str(ex))
@@ -236,7 +251,7 @@ class _Statuses(AsyncExceptionToStatusInterceptor):
                 await context.abort(StatusCode.UNAVAILABLE, str(ex))
             case NotImplementedError():
                 await context.abort(StatusCode.UNIMPLEMENTED, _NOT_OFFERED)
-            case InferenceError():
+            case InferenceError() | ModelFailed():
                 await context.abort(StatusCode.INTERNAL, str(ex))
             case _:
                 _log.error("%s failed", method_name, exc_info=ex)

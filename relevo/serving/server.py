@@ -14,6 +14,7 @@ from kserve import ModelServer
 from relevo import errors
 from relevo.serving.model import PackagedModel
 from relevo.serving.protocols import FixedRepository, RevisionDataPlane, RevisionGrpcServer, RevisionRestServer
+from relevo.serving.revision import Revision
 
 __all__ = ["Listen", "RevisionServer", "bind"]
 
@@ -53,14 +54,14 @@ def bind(host: str, port: int) -> socket.socket:
 class RevisionServer(ModelServer):  # type: ignore[misc]
     """KServe's model server for one packaged model."""
 
-    def __init__(self, model: PackagedModel, listen: Listen) -> None:
+    def __init__(self, revision: Revision, listen: Listen, *, fast: bool = True) -> None:
         super().__init__(enable_latency_logging=False, enable_grpc=listen.grpc_port is not None)
         self._listen = listen
-        self.dataplane = RevisionDataPlane(self.registered_models, model)
+        self._revision = revision
+        self.dataplane = RevisionDataPlane(self.registered_models, revision)
         self._rest = RevisionRestServer(
-            self.dataplane, FixedRepository(self.registered_models), model, listen.grace_seconds
+            self.dataplane, FixedRepository(self.registered_models), revision, listen.grace_seconds, fast=fast
         )
-        self._model = model
 
     def run(self, listener: socket.socket) -> None:
         """Serve until SIGTERM or SIGINT; then answer what was accepted and return.
@@ -68,7 +69,7 @@ class RevisionServer(ModelServer):  # type: ignore[misc]
         Raises:
             errors.Transient: the gRPC port is in use.
         """
-        self._register_and_check_atleast_one_model_is_ready([self._model])
+        self._register_and_check_atleast_one_model_is_ready([PackagedModel(self._revision)])
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -84,7 +85,7 @@ class RevisionServer(ModelServer):  # type: ignore[misc]
             await grpc.stop()
 
     def _drain(self) -> None:
-        self.dataplane.draining = True
+        self._revision.ready = False
         self._rest.stop()
 
     async def _start_grpc(self) -> Any:

@@ -1,26 +1,26 @@
 """From a request to an array that the model may see, or to a sentence that says why not.
 
-Knows nothing of HTTP or gRPC: raises KServe's `InvalidInput`, which both protocols answer as the caller's mistake.
+Knows nothing of HTTP or gRPC: raises `InvalidRequest`, which both protocols answer as the caller's mistake.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from kserve import InferInput, InferRequest
-from kserve.errors import InvalidInput
 from numpy.typing import NDArray
 
 from relevo.packaging.metadata import Metadata
+from relevo.serving.limits import LARGEST_MAGNITUDE, MAX_ROWS
+from relevo.serving.refusals import InvalidRequest
 
-__all__ = ["LARGEST_MAGNITUDE", "MAX_ROWS", "rows_from_infer_request", "rows_from_lists"]
+if TYPE_CHECKING:
+    from kserve import InferInput, InferRequest
 
-MAX_ROWS = 10_000
-"""Rows in one request: more belongs into a batch job, and would keep other requests waiting."""
-LARGEST_MAGNITUDE = 1e30
-"""Models compute in float32, whose range ends at 3.4e38; beyond this a scaled value could overflow it."""
-_NUMERIC = {"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"}
+__all__ = ["NUMERIC", "rows_from_infer_request", "rows_from_lists"]
+
+NUMERIC = frozenset({"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"})
+"""The V2 datatypes that rows may come in."""
 _MAX_NESTING = 2
 
 Rows = NDArray[np.float64]
@@ -32,7 +32,7 @@ def rows_from_infer_request(request: InferRequest, about: Metadata) -> Rows:
     Either the one input that the package names, of shape [rows, features], or one input per feature, of shape [rows] or [rows, 1].
 
     Raises:
-        InvalidInput: names, shape, type or values are not what the package takes.
+        InvalidRequest: names, shape, type or values are not what the package takes.
     """
     inputs = list(request.inputs or ())
     names = [item.name for item in inputs]
@@ -43,26 +43,26 @@ def rows_from_infer_request(request: InferRequest, about: Metadata) -> Rows:
         by_name = {item.name: item for item in inputs}
         columns = [_tensor(by_name[name], columns=1) for name in features]
         if len({len(column) for column in columns}) > 1:
-            raise InvalidInput(f"inputs: not all have the same number of rows: {[len(column) for column in columns]}")
+            raise InvalidRequest(f"inputs: not all have the same number of rows: {[len(column) for column in columns]}")
         return _checked(np.concatenate(columns, axis=1), "inputs", features)
-    raise InvalidInput(f"inputs: have the names {_shown(names)}, but this model takes one input called {expected!r}")
+    raise InvalidRequest(f"inputs: have the names {_shown(names)}, but this model takes one input called {expected!r}")
 
 
 def rows_from_lists(value: Any, field: str, about: Metadata) -> Rows:
     """The rows of a JSON list of rows, float64 [rows, features]; `field` names it in messages.
 
     Raises:
-        InvalidInput: it is no list of lists of as many finite numbers as the model has features.
+        InvalidRequest: it is no list of lists of as many finite numbers as the model has features.
     """
     features = about.feature_names
     if not isinstance(value, list) or not value:
-        raise InvalidInput(f"{field}: must be a list of at least one row of {len(features)} numbers")
+        raise InvalidRequest(f"{field}: must be a list of at least one row of {len(features)} numbers")
     if len(value) > MAX_ROWS:
-        raise InvalidInput(f"{field}: has {len(value)} rows, at most {MAX_ROWS} are taken at once")
+        raise InvalidRequest(f"{field}: has {len(value)} rows, at most {MAX_ROWS} are taken at once")
     for index, row in enumerate(value):
         if not isinstance(row, list) or len(row) != len(features):
             has = f"has {len(row)} values" if isinstance(row, list) else f"is {_kind(row)}"
-            raise InvalidInput(f"{field}[{index}]: {has}, but must be a list of {len(features)} numbers")
+            raise InvalidRequest(f"{field}[{index}]: {has}, but must be a list of {len(features)} numbers")
         _check_numbers(row, f"{field}[{index}]")
     return _checked(_to_float64(value, field), field, features)
 
@@ -70,8 +70,8 @@ def rows_from_lists(value: Any, field: str, about: Metadata) -> Rows:
 def _tensor(item: InferInput, *, columns: int) -> Rows:
     """One input as float64 [rows, columns]."""
     field = f"input {item.name!r}"
-    if item.datatype not in _NUMERIC:
-        raise InvalidInput(
+    if item.datatype not in NUMERIC:
+        raise InvalidRequest(
             f"{field}: datatype {item.datatype!r} is not numeric; this model takes FP64, FP32 or integers"
         )
     shape = _shape(item, columns, field)
@@ -79,13 +79,13 @@ def _tensor(item: InferInput, *, columns: int) -> Rows:
         return _raw(item, shape, field)
     flat = _flatten(item.data, field)
     if len(flat) != shape[0] * shape[1]:
-        raise InvalidInput(
+        raise InvalidRequest(
             f"{field}: has {len(flat)} values, but its shape {list(item.shape)} needs {shape[0] * shape[1]}"
         )
     _check_numbers(flat, field)
     array = _to_float64(flat, field)
     if not item.datatype.startswith("FP") and not (array == np.floor(array)).all():
-        raise InvalidInput(f"{field}: datatype {item.datatype} but not all values are whole numbers")
+        raise InvalidRequest(f"{field}: datatype {item.datatype} but not all values are whole numbers")
     return array.reshape(shape)
 
 
@@ -94,10 +94,10 @@ def _shape(item: InferInput, columns: int, field: str) -> tuple[int, int]:
     if columns == 1 and len(shape) == 1:
         shape = [*shape, 1]
     if len(shape) != 2 or shape[1] != columns:
-        raise InvalidInput(f"{field}: has shape {_shown(item.shape)}, must be [rows, {columns}]")
+        raise InvalidRequest(f"{field}: has shape {_shown(item.shape)}, must be [rows, {columns}]")
     rows = shape[0]
     if rows < 1 or rows > MAX_ROWS:
-        raise InvalidInput(f"{field}: has {rows} rows, must be 1 to {MAX_ROWS}")
+        raise InvalidRequest(f"{field}: has {rows} rows, must be 1 to {MAX_ROWS}")
     return rows, columns
 
 
@@ -107,7 +107,9 @@ def _raw(item: InferInput, shape: tuple[int, int], field: str) -> Rows:
     raw = item._raw_data
     needed = shape[0] * shape[1] * dtype.itemsize
     if len(raw) != needed:
-        raise InvalidInput(f"{field}: has {len(raw)} bytes, but shape {list(shape)} of {item.datatype} needs {needed}")
+        raise InvalidRequest(
+            f"{field}: has {len(raw)} bytes, but shape {list(shape)} of {item.datatype} needs {needed}"
+        )
     return np.frombuffer(raw, dtype=dtype.newbyteorder("<")).reshape(shape).astype(np.float64)
 
 
@@ -120,15 +122,15 @@ def _flatten(data: Any, field: str) -> list[Any]:
     if isinstance(data, np.ndarray):
         return data.ravel().tolist()
     if not isinstance(data, list):
-        raise InvalidInput(f"{field}: has no data")
+        raise InvalidRequest(f"{field}: has no data")
     flat = data
     for _ in range(_MAX_NESTING):
         if not any(isinstance(value, list) for value in flat):
             return flat
         if not all(isinstance(value, list) for value in flat):
-            raise InvalidInput(f"{field}: mixes numbers and lists")
+            raise InvalidRequest(f"{field}: mixes numbers and lists")
         flat = [value for inner in flat for value in inner]
-    raise InvalidInput(f"{field}: lists are nested deeper than rows and values")
+    raise InvalidRequest(f"{field}: lists are nested deeper than rows and values")
 
 
 def _check_numbers(values: list[Any], field: str) -> None:
@@ -137,14 +139,14 @@ def _check_numbers(values: list[Any], field: str) -> None:
         return
     for index, value in enumerate(values):
         if type(value) not in (int, float):
-            raise InvalidInput(f"{field}: value {index} is {_kind(value)}, not a number")
+            raise InvalidRequest(f"{field}: value {index} is {_kind(value)}, not a number")
 
 
 def _to_float64(values: list[Any], field: str) -> Rows:
     try:
         return np.array(values, dtype=np.float64)
     except (OverflowError, ValueError):
-        raise InvalidInput(f"{field}: holds a whole number that FP64 cannot") from None
+        raise InvalidRequest(f"{field}: holds a whole number that FP64 cannot") from None
 
 
 def _checked(rows: Rows, field: str, features: tuple[str, ...]) -> Rows:
@@ -159,7 +161,7 @@ def _checked(rows: Rows, field: str, features: tuple[str, ...]) -> Rows:
         if not np.isfinite(value)
         else f"is beyond {LARGEST_MAGNITUDE:g}, what the model can compute with"
     )
-    raise InvalidInput(f"{field}: row {row}, feature {features[column]!r}: {value!r} {why}")
+    raise InvalidRequest(f"{field}: row {row}, feature {features[column]!r}: {value!r} {why}")
 
 
 def _kind(value: Any) -> str:

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from kserve import InferInput, InferRequest
-from kserve.errors import InvalidInput
 
-from relevo.serving.tensors import MAX_ROWS, rows_from_infer_request, rows_from_lists
+from relevo.serving.limits import MAX_ROWS
+from relevo.serving.refusals import InvalidRequest
+from relevo.serving.tensors import rows_from_infer_request, rows_from_lists
 
 ABOUT = SimpleNamespace(input=SimpleNamespace(name="x"), feature_names=("a", "b"))
 
@@ -71,7 +72,7 @@ def test_binary_tensors_of_every_numeric_type_are_read(dtype: str) -> None:
 )
 def test_what_the_model_does_not_take_is_refused_with_field_and_reason(item: InferInput, reason: str) -> None:
     """Nothing that numpy would silently convert reaches the model."""
-    with pytest.raises(InvalidInput, match=reason):
+    with pytest.raises(InvalidRequest, match=reason):
         infer(item)
 
 
@@ -79,7 +80,7 @@ def test_a_raw_tensor_must_be_as_long_as_its_shape_says() -> None:
     """Bytes that are too few or too many are no tensor."""
     item = InferInput("x", [1, 2], "FP64")
     item._raw_data = b"\0" * 15
-    with pytest.raises(InvalidInput, match="has 15 bytes, but shape"):
+    with pytest.raises(InvalidRequest, match="has 15 bytes, but shape"):
         infer(item)
 
 
@@ -88,5 +89,5 @@ def test_a_raw_tensor_must_be_as_long_as_its_shape_says() -> None:
 )
 def test_lists_that_are_no_rows_are_refused(value: object) -> None:
     """V1 bodies are held to the same rules."""
-    with pytest.raises(InvalidInput, match="instances"):
+    with pytest.raises(InvalidRequest, match="instances"):
         rows_from_lists(value, "instances", ABOUT)  # type: ignore[arg-type]
