@@ -19,11 +19,11 @@ RULES = yaml.safe_load((MONITORING / "rules.yaml").read_text())
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
 SCHEMA = json.loads((MONITORING / "dashboard.schema.json").read_text())
 OPERATOR = {
-    "relevo_operator_leader",
-    "relevo_operator_ticks_total",
-    "relevo_operator_tick_seconds_bucket",
+    "relevo_leader",
+    "relevo_ticks_total",
+    "relevo_tick_duration_seconds_bucket",
     "relevo_rollouts",
-    "relevo_rollout_held_seconds",
+    "relevo_rollout_held_since_timestamp_seconds",
     "relevo_rollout_weight_percent",
     "relevo_verdicts_total",
 }
