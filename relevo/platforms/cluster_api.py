@@ -32,6 +32,8 @@ __all__ = [
 FIELD_MANAGER: Final = "relevo"
 TIMEOUT_SECONDS: Final = 10.0
 
+_CONNECTIONS: Final = 32
+
 Object = dict[str, Any]
 
 
@@ -49,7 +51,9 @@ class Kind:
         return self.api.split("/")[2] if self.api.startswith("/apis/") else ""
 
     def path(self, namespace: str, name: str = "") -> str:
-        """The path of one object, or of all in a namespace."""
+        """The path of one object, or of all in a namespace; without one, of all there are."""
+        if not namespace:
+            return f"{self.api}/{self.plural}"
         return f"{self.api}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
 
 
@@ -104,6 +108,11 @@ class Cluster:
         """The namespace that the context names."""
         self.name = name
         """The context's name, or how we came to it."""
+
+    @property
+    def client(self) -> Any:
+        """The official client's connection."""
+        return self._client
 
     @property
     def url(self) -> str:
@@ -243,6 +252,7 @@ def connect(context: str | None = None, *, kubeconfig: str | None = None) -> Clu
 def _client(configuration: Any) -> Any:
     from kubernetes.client import ApiClient
 
+    configuration.connection_pool_maxsize = _CONNECTIONS  # as many threads may ask at once
     configuration.retries = False  # whoever asks knows better whether to ask again
     return ApiClient(configuration)
 

@@ -1,0 +1,148 @@
+"""One replica acts: whoever holds the Lease (coordination.k8s.io) and has renewed it in time. The others watch, and are ready.
+
+As client-go does it: a lease is taken over when its record has not changed for its whole duration by our own clock, so that clocks need
+not agree. A replica that ends in peace gives the lease back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from relevo.errors import Conflict, RelevoError
+from relevo.operator.keeper import Api
+from relevo.platforms.cluster_api import Kind
+
+__all__ = ["LEASES", "Lease"]
+
+_log = logging.getLogger(__name__)
+
+LEASES = Kind("/apis/coordination.k8s.io/v1", "leases")
+
+DURATION_SECONDS = 4.0
+"""How long a holder that says nothing keeps the lease."""
+
+RENEW_SECONDS = 1.0
+LET_GO_SECONDS = 3.0
+"""A holder that could not renew it for so long acts no more: earlier than anybody else may."""
+
+
+class Lease:
+    """Our share in one Lease."""
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        namespace: str,
+        name: str,
+        me: str,
+        on_taken: Callable[[], None],
+        on_lost: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._name = name
+        self._me = me
+        self._on_taken = on_taken
+        self._on_lost = on_lost
+        self._monotonic = monotonic
+        self._renewed_at: float | None = None
+        self._seen: tuple[str, str] = ("", "")
+        self._seen_at = 0.0
+        self._said = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="lease", daemon=True)
+
+    def start(self) -> None:
+        """Begin to strive for it."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Strive no more, and give it back."""
+        self._stop.set()
+        self._thread.join(timeout=5.0)
+        if self._renewed_at is not None:
+            self._lose()
+            try:
+                self._write(self._read(), holder="")
+            except RelevoError as error:
+                _log.warning("the lease could not be given back: %s", error.message)
+
+    def held(self) -> bool:
+        """Whether we may act."""
+        renewed_at = self._renewed_at
+        return renewed_at is not None and self._monotonic() - renewed_at < LET_GO_SECONDS
+
+    def look(self) -> None:
+        """Renew it, take it, or see who has it."""
+        try:
+            began = self._monotonic()
+            if self._ours(self._read()):
+                if self._renewed_at is None:
+                    _log.info("this replica acts now (%s)", self._me)
+                    self._renewed_at = began
+                    self._on_taken()
+                self._renewed_at = began
+                self._said = ""
+                return
+        except Conflict:
+            return  # somebody was faster; the next look shows who
+        except RelevoError as error:
+            if error.message != self._said:
+                self._said = error.message
+                _log.warning("the lease %s/%s: %s %s", self._namespace, self._name, error.message, error.next_step)
+        if self._renewed_at is not None and not self.held():
+            self._lose()
+
+    def _lose(self) -> None:
+        self._renewed_at = None
+        _log.warning("this replica does not act any more (%s)", self._me)
+        self._on_lost()
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            self.look()
+            self._stop.wait(RENEW_SECONDS)
+
+    def _ours(self, lease: dict[str, Any] | None) -> bool:
+        """Renew or take it where we may."""
+        if lease is None:
+            self._api.create(LEASES, self._namespace, self._manifest(self._me, None))
+            return True
+        spec = lease.get("spec", {})
+        holder = spec.get("holderIdentity") or ""
+        record = (holder, str(spec.get("renewTime")))
+        now = self._monotonic()
+        if record != self._seen:
+            self._seen, self._seen_at = record, now
+        duration = float(spec.get("leaseDurationSeconds") or DURATION_SECONDS)
+        if holder in ("", self._me) or now - self._seen_at > duration:
+            self._write(lease, holder=self._me)
+            return True
+        if self._renewed_at is not None:
+            self._lose()
+        return False
+
+    def _read(self) -> dict[str, Any] | None:
+        return self._api.get(LEASES, self._namespace, self._name)
+
+    def _write(self, lease: dict[str, Any] | None, *, holder: str) -> None:
+        if lease is not None:
+            self._api.replace(LEASES, self._namespace, self._name, self._manifest(holder, lease))
+
+    def _manifest(self, holder: str, before: dict[str, Any] | None) -> dict[str, Any]:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = dict(before["spec"]) if before and before.get("spec") else {}
+        if holder and spec.get("holderIdentity") != holder:
+            spec |= {"acquireTime": now, "leaseTransitions": int(spec.get("leaseTransitions") or 0) + 1}
+        spec |= {"holderIdentity": holder, "leaseDurationSeconds": int(DURATION_SECONDS), "renewTime": now}
+        metadata: dict[str, Any] = {"name": self._name, "namespace": self._namespace}
+        if before:
+            metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
+        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}

@@ -1,0 +1,117 @@
+"""The operator's parts put together, from the API server's connection to the threads that tick."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from relevo.errors import BadInput, Forbidden, RelevoError
+from relevo.operator.agenda import Agenda
+from relevo.operator.events import Events
+from relevo.operator.fleet import Fleet
+from relevo.operator.lease import Lease
+from relevo.operator.metrics import Metrics
+from relevo.operator.steward import Shared
+from relevo.operator.watch import watch
+from relevo.operator.web import Web
+from relevo.operator.wiring import Wiring
+from relevo.platforms.cluster_api import ROLLOUTS, Cluster
+
+__all__ = ["Options", "run"]
+
+_log = logging.getLogger(__name__)
+
+OVERDUE_SECONDS = 60.0
+"""Work that waits for so long means that the threads hang."""
+RETRY_SECONDS = 5.0
+LAST_TICKS_SECONDS = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the operator runs."""
+
+    namespaces: tuple[str, ...]
+    """None: all of them."""
+    http_host: str
+    http_port: int
+    threads: int
+    lease_namespace: str
+    lease_name: str
+
+
+def run(options: Options, cluster: Cluster, wiring: Wiring) -> None:
+    """Run until SIGTERM or SIGINT."""
+    metrics, stop, ready = Metrics(), threading.Event(), threading.Event()
+    me = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
+    agenda = Agenda(options.threads)
+
+    def taken() -> None:
+        metrics.leader.set(1)
+        agenda.open()
+
+    def lost() -> None:
+        metrics.leader.set(0)
+        agenda.close()
+
+    lease = Lease(
+        cluster,
+        namespace=options.lease_namespace,
+        name=options.lease_name,
+        me=me,
+        on_taken=taken,
+        on_lost=lost,
+    )
+    shared = Shared(
+        api=cluster,
+        wires=wiring,
+        events=Events(cluster, me),
+        metrics=metrics,
+        may_act=lease.held,
+        clock=lambda: datetime.now(UTC),
+    )
+    fleet = Fleet(shared, agenda)
+
+    def healthy() -> str:
+        overdue = agenda.overdue_seconds()
+        return f"a rollout is overdue by {overdue:.0f} s" if overdue > OVERDUE_SECONDS else ""
+
+    web = Web(
+        options.http_host,
+        options.http_port,
+        metrics.registry,
+        healthy,
+        lambda: "" if ready.is_set() else "it does not watch yet",
+    )
+    try:
+        wait_for_rollouts(cluster, options.namespaces, stop)
+        agenda.start()
+        lease.start()
+        watch(fleet, cluster.client, namespaces=options.namespaces, ready=ready, stop=stop)
+    finally:
+        _log.info("ending")
+        agenda.close()
+        agenda.stop(LAST_TICKS_SECONDS)
+        lease.stop()
+        web.close()
+
+
+def wait_for_rollouts(cluster: Cluster, namespaces: tuple[str, ...], stop: threading.Event) -> None:
+    """Wait until the API server knows Rollouts and lets us list them; say once what is missing."""
+    said = ""
+    while not stop.is_set():
+        try:
+            for namespace in namespaces or ("",):
+                cluster.list(ROLLOUTS, namespace)
+        except RelevoError as error:
+            if error.message != said:
+                said = error.message
+                _log.error("%s. %s", error.message.rstrip("."), error.next_step)
+            time.sleep(RETRY_SECONDS if isinstance(error, BadInput | Forbidden) else 1.0)
+        else:
+            return

@@ -1,0 +1,511 @@
+"""Carries one Rollout: begins its run, ticks, hears edits and orders, tells its troubles, and lets go of it when it has ended.
+
+A piece of work for the `agenda`: each call does one thing and says when the next is due. What may fail is tried again, later each time;
+what only a person can mend is told as a condition and an Event, once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from relevo.errors import BadInput, Conflict, Forbidden, Permanent, RelevoError, Transient
+from relevo.operator.edits import changes_between
+from relevo.operator.events import Events
+from relevo.operator.keeper import Api, Keeper
+from relevo.operator.metrics import Metrics, Seen
+from relevo.operator.recording import Recorder
+from relevo.operator.resource import (
+    FINALIZER,
+    Order,
+    Pinned,
+    Resource,
+    order_of,
+    read_resource,
+    rollout_of,
+    run_name,
+    spec_of,
+)
+from relevo.operator.status import Run, Trouble, with_line
+from relevo.operator.wiring import Parts
+from relevo.platforms.cluster_api import INFERENCE_SERVICES, ROLLOUTS
+from relevo.reconcile.tick import Reconciler, Tick
+from relevo.rollout.commands import Verb
+from relevo.rollout.ledger import Ledger
+from relevo.rollout.observation import Routes
+from relevo.rollout.platform import Platform
+from relevo.rollout.spec import Rollout, RolloutSpec
+from relevo.rollout.state import Cause, Phase, RolloutState, new_state
+from relevo.store.rollouts import Record
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from relevo.rollout.decision import Transition
+
+    class Wires(Protocol):
+        """Where the parts come from; see `wiring`."""
+
+        def platform(self, namespace: str) -> Platform: ...
+        def check(self, spec: RolloutSpec) -> None: ...
+        def parts(self, resource: Resource, spec: RolloutSpec, state: RolloutState) -> Parts: ...
+
+
+__all__ = ["Shared", "Steward"]
+
+_log = logging.getLogger(__name__)
+
+PROMPT_SECONDS: Final = 0.02
+"""The pause after a tick that moved something: what it set in motion is looked at at once."""
+LONGEST_PAUSE_SECONDS: Final = 15.0
+BUSY_SECONDS: Final = 3.0
+LASTING_SECONDS: Final = 10.0
+"""A part that does not answer for so long is worth a condition; before, it is tried again and nobody is told."""
+HELD_SECONDS: Final = 2.0
+"""How often a rollout is looked at that has been held for a while. Orders and edits are heard at once all the same."""
+HELD_A_WHILE_SECONDS: Final = 60.0
+HELD_LOOKS_PER_SECOND: Final = 100.0
+"""The most looks at held rollouts, all of them together."""
+
+
+@dataclass
+class Shared:
+    """What all stewards share."""
+
+    api: Api
+    wires: Wires
+    events: Events
+    metrics: Metrics
+    may_act: Callable[[], bool]
+    clock: Callable[[], datetime]
+    monotonic: Callable[[], float] = time.monotonic
+    beginning: threading.Lock = field(default_factory=threading.Lock)
+    """Held by who begins a run, for an InferenceService has one at a time."""
+    carried: Callable[[], int] = lambda: 1
+    """How many rollouts are under way."""
+
+
+class Steward:
+    """One Rollout's. `hear` may be called from any thread, `work` from one at a time."""
+
+    def __init__(self, shared: Shared, resource: Resource) -> None:
+        self._shared = shared
+        self._lock = threading.Lock()
+        self._news: bytes | None = None
+        self._keeper = Keeper(
+            shared.api, shared.may_act, resource, on_write=shared.metrics.writes.inc, on_tick=self._on_tick
+        )
+        self._platform: Platform | None = None
+        self._parts: Parts | None = None
+        self._reconciler: Reconciler | None = None
+        self._recorder: Recorder | None = None
+        self._pending: list[tuple[dict[str, Any], tuple[Transition, ...]]] = []
+        self._spec: Mapping[str, Any] = resource.spec
+        self._failures = 0
+        self._failing_since: float | None = None
+        self._gone = False
+
+    # -- from outside --------------------------------------------------------------------------------------------------------------
+
+    def hear(self, body: Mapping[str, Any]) -> bool:
+        """Take in the object as it is now. False where it is what we have just written ourselves."""
+        if body["metadata"].get("resourceVersion") == self._keeper.resource.version and self._keeper.run is not None:
+            return False
+        with self._lock:
+            self._news = orjson.dumps(body)
+        return True
+
+    def close(self) -> None:
+        """Close the connections; the load goes on."""
+        self._gone = True
+        self._forget_parts()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a run is being carried."""
+        run = self._keeper.run
+        return run is not None and not run.state.phase.is_terminal
+
+    def seen(self) -> Seen:
+        """For the metrics."""
+        resource, run = self._keeper.resource, self._keeper.run
+        phase = run.state.shown_phase if run is not None else Phase.PENDING.value
+        return Seen(resource.namespace, resource.name, str(resource.spec.get("target", "")), run, phase)
+
+    def work(self) -> float | None:
+        """Do what is due; in how many seconds something is due again, None for not before news."""
+        if self._gone or not self._shared.may_act():
+            return None
+        began = self._shared.monotonic()
+        outcome = "ok"
+        try:
+            again = self._carry()
+            self._failures, self._failing_since = 0, None
+        except Conflict:
+            outcome, again = "waiting", self._look_again()
+        except Permanent as error:
+            outcome, again = "waiting", self._stuck(error)
+        except Transient as error:
+            outcome, again = "waiting", self._waiting(error)
+        except Exception as error:
+            _log.exception("%s: an error of relevo's own", self._keeper.resource.key)
+            problem = Permanent(
+                f"an error of relevo's own: {type(error).__name__}: {error}", next_step="See the operator's log."
+            )
+            outcome, again = "failed", self._stuck(problem, reason="InternalError")
+        self._tell_pending()
+        if self.under_way or outcome != "ok":
+            resource, metrics = self._keeper.resource, self._shared.metrics
+            metrics.ticks.labels(resource.namespace, resource.name, outcome).inc()
+            metrics.tick_seconds.observe(self._shared.monotonic() - began)
+            metrics.last_tick.set_to_current_time()
+        return again
+
+    # -- what is due ---------------------------------------------------------------------------------------------------------------
+
+    def _carry(self) -> float | None:
+        self._take_news()
+        run, resource = self._keeper.run, self._keeper.resource
+        if run is not None and not run.state.phase.is_terminal:
+            return self._tick(run)
+        if run is not None and FINALIZER in resource.finalizers:
+            self._finish(run)
+        if resource.deleting:
+            self._keeper.guard(False)
+            return None
+        if run is None or self._is_wanted(run):
+            return self._begin()
+        if run.generation != resource.generation:
+            self._keeper.write(replace(run, generation=resource.generation), self._shared.clock())
+        self._rest()
+        return None
+
+    def _take_news(self) -> None:
+        with self._lock:
+            news, self._news = self._news, None
+        if news is not None:
+            self._keeper.take_over(orjson.loads(news))
+
+    def _is_wanted(self, run: Run) -> bool:
+        """Whether an ended Rollout is to begin anew: for another model, or because somebody ordered it."""
+        order = order_of(self._keeper.resource)
+        retried = isinstance(order, Order) and order.verb == "retry" and order.seq > run.state.command_seq
+        return retried or self._keeper.resource.spec.get("storageUri") != run.pinned.storage_uri
+
+    def _begin(self) -> float:
+        keeper, resource = self._keeper, self._keeper.resource
+        try:
+            rollout = rollout_of(resource)
+        except BadInput as error:
+            return self._stuck(error, reason="Invalid") or LONGEST_PAUSE_SECONDS
+        spec = rollout.spec
+        self._shared.wires.check(spec)
+        with self._shared.beginning:
+            if other := self._other_on(spec.target):
+                self._tell(
+                    Trouble(
+                        "TargetBusy",
+                        f"Rollout {other} is under way on {spec.target}; this one begins when it has ended.",
+                    )
+                )
+                return BUSY_SECONDS
+            routes = self._platform_of(resource).observe(spec.target)
+            now = self._shared.clock()
+            if waiting := self._first_is_coming(routes, spec, now):
+                self._tell(Trouble("FirstRevisionComing", waiting))
+                return 1.0
+            keeper.guard(True)
+            number = keeper.run.number + 1 if keeper.run is not None else 1
+            state = new_state(run_name(resource, number), routes.stable, now)
+            pinned = Pinned.of(spec).without_comparison() if not routes.stable.name else Pinned.of(spec)
+            state = replace(state, command_seq=self._heard_before(keeper.run))
+            told = keeper.run.history if keeper.run is not None else ()
+            run = Run(state, number, pinned, resource.generation, history=told)
+            if routes.stable.storage_uri == spec.storage_uri:
+                run = _served_already(run, now)
+            keeper.trouble, self._spec = None, resource.spec
+            self._recorder = None
+            self._forget_parts()
+            keeper.write(run, now)
+        return 0.0
+
+    def _first_is_coming(self, routes: Routes, spec: RolloutSpec, now: datetime) -> str:
+        """What a first deployment waits for: the InferenceService's own first revision, of another model, may be about to come up."""
+        first = routes.candidate
+        if routes.stable.name or first is None or first.failed or first.storage_uri == spec.storage_uri:
+            return ""
+        waited = (now - self._keeper.resource.created_at).total_seconds()
+        if waited > spec.limits.preparation_seconds:
+            return ""
+        return f"{first.name or spec.target} is coming up; the rollout begins when it serves. {first.detail}".strip()
+
+    def _heard_before(self, run: Run | None) -> int:
+        """The last order that is not this run's: all that were given before it began."""
+        order = order_of(self._keeper.resource)
+        if not isinstance(order, Order):
+            return run.state.command_seq if run is not None else 0
+        # Whoever applies a Rollout and orders something before the operator has seen it means this run.
+        early = run is None and order.at >= self._keeper.resource.created_at and order.verb != "retry"
+        return 0 if early else order.seq
+
+    def _other_on(self, target: str) -> str:
+        """The Rollout that is under way on the same InferenceService, or was asked for earlier and will be."""
+        resource = self._keeper.resource
+        for body in self._shared.api.list(ROLLOUTS, resource.namespace):
+            other, status = read_resource(body), body.get("status") or {}
+            if other.uid == resource.uid or other.spec.get("target") != target:
+                continue
+            if status.get("state") and status.get("phase") not in (Phase.PROMOTED.value, Phase.ROLLED_BACK.value):
+                return other.name
+        return ""
+
+    # -- a run under way -----------------------------------------------------------------------------------------------------------
+
+    def _tick(self, run: Run) -> float:
+        keeper, resource = self._keeper, self._keeper.resource
+        began = self._shared.monotonic()
+        if run.generation != resource.generation:
+            run = self._take_up_edit(run)
+        rollout = self._rollout(run)
+        keeper.ordered, keeper.ordered_by = self._own_order(run)
+        reconciler = self._reconciler or self._make_reconciler(rollout, run)
+        record = Record(rollout, run.state, 0, "", 0.0, resource.created_at)
+        try:
+            tick = reconciler.tick(record)
+        except Permanent:
+            if resource.deleting and self._is_gone(rollout.spec.target):
+                keeper.guard(False)  # there is no traffic to give back
+                self.close()
+                return LONGEST_PAUSE_SECONDS
+            raise
+        self._weigh(tick)
+        if tick.decision.state.phase.is_terminal:
+            self._count_verdict(tick.decision.state)
+            return 0.0
+        if self._recorder is not None:
+            self._recorder.flush(keeper.resource, run.state.uid)
+        if tick.decision.transitions and not tick.trouble:
+            return PROMPT_SECONDS
+        return max(self._interval(tick, rollout.spec) - (self._shared.monotonic() - began), 0.0)
+
+    def _interval(self, tick: Tick, spec: RolloutSpec) -> float:
+        state = tick.decision.state
+        if state.hold is None or state.phase.is_decided:
+            return spec.tick_seconds
+        if (tick.snapshot.at - state.hold.since).total_seconds() < HELD_A_WHILE_SECONDS:
+            return spec.tick_seconds
+        return max(spec.tick_seconds, HELD_SECONDS, self._shared.carried() / HELD_LOOKS_PER_SECOND)
+
+    def _own_order(self, run: Run) -> tuple[Verb | None, str]:
+        """What a deletion or an edit asks of the run."""
+        resource = self._keeper.resource
+        if run.state.phase.is_decided:
+            return None, ""
+        if resource.deleting:
+            return Verb.ROLLBACK, "The deletion of this Rollout"
+        if resource.spec.get("storageUri") != run.pinned.storage_uri:
+            return Verb.ROLLBACK, f"The edit of spec.storageUri to {resource.spec.get('storageUri')}"
+        return None, ""
+
+    def _rollout(self, run: Run) -> Rollout:
+        return spec_of(self._keeper.resource, run.pinned)
+
+    def _take_up_edit(self, run: Run) -> Run:
+        """Say what was edited, and work by it from now on."""
+        resource = self._keeper.resource
+        self._rollout(run)  # an edit that cannot be read is refused before it is told
+        message = changes_between(self._spec, resource.spec)
+        run = replace(run, generation=resource.generation)
+        if message:
+            run = with_line(run, self._shared.clock(), "edited", message)
+            self._shared.events.post(resource, "PolicyChanged", message)
+        self._spec, self._keeper.run = resource.spec, run
+        # The sources and the load may have to be others now.
+        self._forget_parts()
+        return run
+
+    def _make_reconciler(self, rollout: Rollout, run: Run) -> Reconciler:
+        resource = self._keeper.resource
+        self._parts = self._shared.wires.parts(resource, rollout.spec, run.state)
+        self._recorder = self._recorder or Recorder(self._shared.api, self._shared.monotonic)
+        self._reconciler = Reconciler(
+            store=self._keeper,
+            platform=self._platform_of(resource),
+            sources=self._parts.sources,
+            load=self._parts.load,
+            smoke_test=self._parts.smoke_test,
+            clock=self._shared.clock,
+        )
+        return self._reconciler
+
+    def _platform_of(self, resource: Resource) -> Platform:
+        if self._platform is None:
+            self._platform = self._shared.wires.platform(resource.namespace)
+        return self._platform
+
+    def _finish(self, run: Run) -> None:
+        """What is left to do for a run that has ended: its load goes, its record is written, and the resource may go."""
+        resource = self._keeper.resource
+        parts = self._parts or self._shared.wires.parts(resource, self._rollout(run).spec, run.state)
+        parts.load.remove()
+        parts.close()
+        self._tell_pending()
+        if self._recorder is not None and not resource.deleting:
+            self._recorder.flush(resource, run.state.uid, now=True)
+        self._keeper.guard(False)
+
+    def _rest(self) -> None:
+        """An ended Rollout costs nothing: only what tells a new run from the old is kept."""
+        self._forget_parts()
+        self._platform = self._recorder = None
+        self._keeper.rest()
+
+    def _forget_parts(self) -> None:
+        parts, self._parts, self._reconciler = self._parts, None, None
+        if parts is not None:
+            parts.close()
+
+    def _is_gone(self, target: str) -> bool:
+        try:
+            return self._shared.api.get(INFERENCE_SERVICES, self._keeper.resource.namespace, target) is None
+        except Forbidden:
+            return False
+        except BadInput:
+            return True  # nor is there KServe
+
+    # -- telling -------------------------------------------------------------------------------------------------------------------
+
+    def _on_tick(self, sample: dict[str, Any], transitions: tuple[Transition, ...]) -> None:
+        self._pending.append((sample, transitions))
+
+    def _tell_pending(self) -> None:
+        """Post Events and keep the record, after the tick has acted."""
+        pending, self._pending = self._pending, []
+        for sample, transitions in pending:
+            for transition in transitions:
+                self._shared.events.transition(self._keeper.resource, transition)
+            if self._recorder is not None:
+                self._recorder.add(sample, transitions)
+
+    def _weigh(self, tick: Tick) -> None:
+        """Tell of what could not be made so: at once where it will not go by itself, else when it lasts."""
+        if tick.refused is not None:
+            self._tell(_trouble_of(tick.refused))
+        elif tick.trouble:
+            if self._lasts():
+                self._tell(Trouble("NotAnswering", tick.trouble))
+            return
+        elif self._keeper.trouble is not None:
+            self._tell(None)
+        if not tick.trouble:
+            self._failing_since = None
+
+    def _lasts(self) -> bool:
+        now = self._shared.monotonic()
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        return now - self._failing_since >= LASTING_SECONDS
+
+    def _stuck(self, error: RelevoError, reason: str = "") -> float:
+        """Somebody has to mend something: tell it, and look again later each time."""
+        trouble = Trouble(reason, _sentence(error)) if reason else _trouble_of(error)
+        if trouble.reason == "Refused":
+            trouble = replace(trouble, reason=self._why_refused())
+        self._tell_safely(trouble)
+        return self._pause()
+
+    def _why_refused(self) -> str:
+        """A word for what is wrong with the InferenceService."""
+        resource = self._keeper.resource
+        try:
+            found = self._shared.api.get(INFERENCE_SERVICES, resource.namespace, str(resource.spec.get("target")))
+        except BadInput:
+            return "KServeMissing"
+        except RelevoError:
+            return "Refused"
+        return "InferenceServiceMissing" if found is None else "Unfit"
+
+    def _waiting(self, error: Transient) -> float:
+        if self._lasts():
+            self._tell_safely(Trouble("NotAnswering", _sentence(error)))
+        return self._pause()
+
+    def _pause(self) -> float:
+        self._failures += 1
+        return float(min(0.5 * 2 ** min(self._failures, 10), LONGEST_PAUSE_SECONDS))
+
+    def _look_again(self) -> float:
+        """The object has changed since we read it, or is gone."""
+        try:
+            if not self._keeper.refresh():
+                self.close()
+        except RelevoError as error:
+            _log.warning("%s: %s", self._keeper.resource.key, error.message)
+            return self._pause()
+        except ValueError as error:
+            return self._stuck(
+                BadInput(str(error), next_step="Use that version to end it, or delete it."), reason="Unreadable"
+            )
+        return PROMPT_SECONDS
+
+    def _tell_safely(self, trouble: Trouble) -> None:
+        try:
+            self._tell(trouble)
+        except RelevoError as error:
+            _log.warning(
+                "%s: %s; and that cannot be told in its status: %s",
+                self._keeper.resource.key,
+                trouble.message,
+                error.message,
+            )
+            if isinstance(error, Conflict) or getattr(error, "status", 0) == 404:
+                self._look_again()
+
+    def _tell(self, trouble: Trouble | None) -> None:
+        keeper = self._keeper
+        same = (
+            trouble is not None
+            and keeper.trouble is not None
+            and trouble.reason == keeper.trouble.reason == "NotAnswering"
+        )
+        if same or not keeper.tell(trouble, self._shared.clock()):
+            return
+        if trouble is not None:
+            self._shared.events.post(keeper.resource, trouble.reason, trouble.message, warning=True)
+
+    def _count_verdict(self, state: RolloutState) -> None:
+        verdict = state.verdict.value if state.verdict is not None else "none"
+        cause = state.cause.value if state.cause is not None else ""
+        self._shared.metrics.verdicts.labels(self._keeper.resource.namespace, verdict, cause).inc()
+
+
+def _served_already(run: Run, now: datetime) -> Run:
+    """A run that is at its end before it begins: the stable revision serves the model that is asked for."""
+    state = run.state
+    reason = f"{state.stable} serves {state.stable_uri} already."
+    state = replace(
+        state,
+        phase=Phase.PROMOTED,
+        candidate=state.stable,
+        cause=Cause.NO_COMPARISON,
+        reason=reason,
+        decided_at=now,
+        ledger=Ledger(state.uid),
+    )
+    return with_line(replace(run, state=state), now, "served", reason)
+
+
+def _trouble_of(error: RelevoError) -> Trouble:
+    reason = "Forbidden" if isinstance(error, Forbidden) else "Refused"
+    return Trouble(reason, _sentence(error))
+
+
+def _sentence(error: RelevoError) -> str:
+    message = error.message if error.message.endswith(".") else f"{error.message}."
+    return f"{message} {error.next_step}".strip()
