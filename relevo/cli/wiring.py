@@ -156,6 +156,11 @@ class Local:
         from relevo.reconcile.smoke import SmokeTest
         from relevo.reconcile.tick import Reconciler
 
+        if "prometheus" in spec.sources:
+            raise BadInput(
+                "spec.sources: there is no prometheus on the local platform",
+                next_step="Take it out; envoy counts the same.",
+            )
         locust = LocustSource(locust_url)
         known: dict[str, EvidenceSource] = {"locust": locust, "envoy": EnvoySource(self.platform.admin_url)}
         rows: Sequence[Sequence[float]] = stable.heldout().x[:SMOKE_ROWS].tolist()

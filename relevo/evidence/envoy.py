@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -24,17 +24,17 @@ import orjson
 from relevo.evidence.http import NoAnswerError, SourceClient
 from relevo.rollout.observation import Counts, Reading, Silence
 
-__all__ = ["EnvoySource", "read_revisions"]
+__all__ = ["LATENCY", "REQUESTS", "STATS_PATH", "EnvoySource", "Sample", "add_up", "count_of", "read_revisions"]
 
-_REQUESTS: Final = "envoy_cluster_upstream_rq"
-_LATENCY: Final = "envoy_cluster_upstream_rq_time_bucket"
+REQUESTS: Final = "envoy_cluster_upstream_rq"
+LATENCY: Final = "envoy_cluster_upstream_rq_time_bucket"
 _LABELS: Final = r'(?:[a-zA-Z_]\w*="[^"\\]*",?)*'  # no cluster's name needs an escape
-_LINE: Final = re.compile(rf"({_REQUESTS}|{_LATENCY})\{{({_LABELS})\}} (\S+)")
+_LINE: Final = re.compile(rf"({REQUESTS}|{LATENCY})\{{({_LABELS})\}} (\S+)")
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 _RESPONSE_CODE: Final = re.compile(r"[1-5][0-9][0-9]")
 
 # A cluster's name has no dot here, which leaves out the doubles that Envoy keeps as cluster.NAME.external.* and .internal.*.
-_STATS_PATH: Final = "/stats/prometheus?usedonly&filter=" + quote(r"^cluster\.[^.]+\.upstream_rq_(\d\d\d|time)$")
+STATS_PATH: Final = "/stats/prometheus?usedonly&filter=" + quote(r"^cluster\.[^.]+\.upstream_rq_(\d\d\d|time)$")
 _EPOCH_PATH: Final = "/config_dump?mask=last_updated"
 
 
@@ -70,7 +70,7 @@ class EnvoySource:
         try:
             # The epoch first: should Envoy restart in between, small counts come under the old epoch, and the ledger sees them fall.
             epoch = self._epoch()
-            edges_ms, revisions = read_revisions(self._client.get(_STATS_PATH).decode(), namespace=self._namespace)
+            edges_ms, revisions = read_revisions(self._client.get(STATS_PATH).decode(), namespace=self._namespace)
         except NoAnswerError as problem:
             return Silence(self.name, self._now(), str(problem))
         except ValueError as problem:
@@ -94,15 +94,20 @@ def read_revisions(text: str, *, namespace: str = "") -> tuple[tuple[float, ...]
     Clusters with other histogram buckets than the rest cannot be compared with them: then there is no latency, and no edges.
     Raises `ValueError` for text that is not in that format.
     """
+    return add_up(_samples(text), namespace=namespace)
+
+
+def add_up(samples: Iterable[Sample], *, namespace: str = "") -> tuple[tuple[float, ...], dict[str, Counts]]:
+    """As `read_revisions`, from samples of the two series, of one Envoy or of several."""
     tallies: dict[str, _Tally] = {}
-    for sample in _samples(text):
+    for sample in samples:
         if (revision := _revision(sample.labels.get("envoy_cluster_name", ""), namespace)) is None:
             continue
         tally = tallies.setdefault(revision, _Tally())
-        if sample.name == _LATENCY:
+        if sample.name == LATENCY:
             edge = float(sample.labels.get("le", "nan"))
             if math.isnan(edge):
-                raise ValueError(f"{_LATENCY} without an edge")
+                raise ValueError(f"{LATENCY} without an edge")
             tally.at_most[edge] = tally.at_most.get(edge, 0) + sample.count
         elif _RESPONSE_CODE.fullmatch(code := sample.labels.get("envoy_response_code", "")):
             tally.requests += sample.count
@@ -117,7 +122,9 @@ def read_revisions(text: str, *, namespace: str = "") -> tuple[tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class Sample:
+    """One number of one of the two series."""
+
     name: str
     labels: dict[str, str]
     count: int
@@ -138,19 +145,20 @@ class _Tally:
         return tuple(buckets)
 
 
-def _samples(text: str) -> Iterator[_Sample]:
+def _samples(text: str) -> Iterator[Sample]:
     """Parse the lines of our two series. The tests hold this against prometheus_client, which takes thrice as long."""
     for line in text.splitlines():
-        if line.startswith((_REQUESTS + "{", _LATENCY + "{")):
+        if line.startswith((REQUESTS + "{", LATENCY + "{")):
             if not (match := _LINE.fullmatch(line)):
                 raise ValueError(f"unexpected line {line[:80]!r}")
             name, labels, value = match.groups()
-            yield _Sample(name, dict(_LABEL.findall(labels)), _count(name, value))
+            yield Sample(name, dict(_LABEL.findall(labels)), count_of(name, value))
         elif line and not line.startswith(("#", "envoy_")):
             raise ValueError(f"unexpected line {line[:80]!r}")
 
 
-def _count(name: str, text: str) -> int:
+def count_of(name: str, text: str) -> int:
+    """The number behind a sample's text. Raises `ValueError` for what is no count."""
     value = float(text)
     if not value.is_integer() or value < 0:
         raise ValueError(f"{name} is {text}")

@@ -90,6 +90,8 @@ class Reading:
     revisions: Mapping[str, Counts] = field(default_factory=dict)
     pairs: Mapping[str, Pairs] = field(default_factory=dict)
     """Shadow pairs by label."""
+    as_of: tuple[datetime, datetime] | None = None
+    """Between when the counts were what they are, for a source that tells what it heard some time ago (Prometheus); None: just now."""
     users: int = 0
     """Simulated users at work, for a source that is also the load generator."""
 

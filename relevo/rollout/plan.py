@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from relevo.rollout.assessment import assess
+from relevo.rollout.assessment import assess, with_windows
 from relevo.rollout.decision import Decision, Transition, desired
 from relevo.rollout.look import Look
 from relevo.rollout.observation import Observation, Reading, Routes
@@ -61,10 +61,11 @@ def _take_in(spec: RolloutSpec, state: RolloutState, seen: Observation, now: dat
     ledger = state.ledger
     if not state.phase.is_decided:
         # Counts stop with the decision: what the verdict rests on stays what it rested on.
-        ledger = ledger.absorb(readings, seen.routes, state.arms)
+        ledger = ledger.absorb(readings, seen.routes, state.arms, now)
     waited_for = state.unready_since if state.phase is not Phase.PENDING else None  # only then does anybody make it
     unready = None if _is_ready(state, seen.routes) else waited_for or now
-    return replace(state, looked_at=now, ledger=ledger, silent_since=silent, unready_since=unready)
+    taken = replace(state, looked_at=now, ledger=ledger, silent_since=silent, unready_since=unready)
+    return with_windows(spec, taken)
 
 
 def _is_ready(state: RolloutState, routes: Routes) -> bool:

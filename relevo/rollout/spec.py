@@ -145,11 +145,18 @@ class LatencyCheck(Part):
     margin: float = Field(
         2.0, gt=1.0, le=100, description="Promotion needs proof that the ratio of exceedances is below this."
     )
+    window: int = Field(
+        10,
+        ge=1,
+        le=1_000_000,
+        description="Against the candidate count windows of at least so many answers of each revision: however alike they are, "
+        "they are one witness.",
+    )
     clustering: float = Field(
         3.0,
         ge=1,
         le=1000,
-        description="How many slow answers count as one: requests that wait behind one another are slow together.",
+        description="For the candidate, so many slow answers count as one: requests that wait behind one another are slow together.",
     )
     quantiles: tuple[Share, ...] = Field(
         (0.5, 0.75, 0.9, 0.95, 0.99), min_length=1, description="Where the thresholds are taken."
@@ -252,8 +259,10 @@ class RolloutSpec(Part):
     checks: Checks = Field(default_factory=Checks)
     decision: Decision = Field(default_factory=Decision)
     limits: Limits = Field(default_factory=Limits)
-    sources: tuple[Literal["locust", "envoy"], ...] = Field(
-        ("locust", "envoy"), min_length=1, description="Where evidence comes from."
+    sources: tuple[Literal["locust", "envoy", "prometheus"], ...] = Field(
+        ("locust", "envoy"),
+        min_length=1,
+        description="Where evidence comes from; prometheus, on a cluster only, needs steps of more than two scrapes.",
     )
     tick_seconds: float = Field(0.4, ge=0.05, le=60, description="How often the rollout is looked at, in seconds.")
     paused: bool = Field(False, description="Hold the rollout where it is; a proven regression still rolls back.")
