@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from relevo.rollout.crd_rules import NAME_RULE, RULES, TARGET_RULE
+from relevo.rollout.crd_rules import NAME_RULE, RULES, TARGET_RULE, Rule
 from relevo.rollout.spec import RolloutSpec
 
 __all__ = ["GROUP", "KIND", "PLURAL", "VERSION", "crd", "crd_text", "spec_schema"]
@@ -130,12 +130,16 @@ def _property(field: FieldInfo, schema: Mapping[str, Any], definitions: Mapping[
     if description := schema.get("description"):
         structural["description"] = description
     if field.default_factory is not None:
-        # The parts of the part have defaults of their own, which the API server fills in.
-        structural["default"] = {}
+        structural["default"] = _defaults(structural)
         if inner is not schema:
             # Null then says something else than absence: this part shall not be there at all.
             structural["nullable"] = True
     return structural
+
+
+def _defaults(structural: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of all parts of a part, written out: the API server asks its rules of a default before it fills in the rest."""
+    return {key: node["default"] for key, node in structural["properties"].items() if "default" in node}
 
 
 def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -166,6 +170,10 @@ def _plain(schema: Mapping[str, Any]) -> dict[str, Any]:
         if exclusive in schema:
             structural[bound] = schema[exclusive]
             structural[exclusive] = True
+    lowest = structural.get("minimum", 0)
+    if lowest % 1:
+        # The API server cuts the bound off to a whole number where the value is one: 0 would be at least 0.05.
+        structural["x-kubernetes-validations"] = [Rule(f"self >= {lowest}", f"at least {lowest}").as_json()]
     if schema.get("type") == "array":
         structural["items"] = _plain(schema["items"])
         structural["maxItems"] = schema.get("maxItems", _most_items(schema["items"]))
