@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from relevo.cli.exit_codes import ExitCode
-from relevo.cli.output import Output, tell
-from relevo.cli.session import conclude, drive
+from relevo.cli.output import tell
+from relevo.cli.session import drive
+from relevo.cli.site import Watching, Wish
+from relevo.cli.watch import conclude
 from relevo.cli.wiring import NO_LOCUST, Local, clock, new_uid
 from relevo.errors import BadInput, Conflict, RelevoError, Transient
 from relevo.packaging import PackageRef, list_packages
@@ -17,39 +15,22 @@ from relevo.rollout.spec import Rollout, load_rollout, parse_rollout
 from relevo.rollout.state import Phase, new_state
 from relevo.store.rollouts import Record
 
-__all__ = ["Wish", "deploy", "retry", "undo"]
+__all__ = ["deploy", "retry", "undo"]
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What deploy-canary was asked for."""
-
-    target: str | None
-    version: str | None
-    storage_uri: str | None
-    file: Path | None
-    shadow: bool | None
-
-    def overrides(self) -> dict[str, Any]:
-        """What the options put in the place of the file's fields."""
-        return {} if self.shadow is None else {"shadow": {"enabled": self.shadow}}
-
-
-def deploy(wish: Wish, locust_port: int, hold_timeout_seconds: float | None, output: Output) -> ExitCode:
+def deploy(wish: Wish, watching: Watching) -> ExitCode:
     """Roll out what is wished for. Raises `BadInput` before anything is stored, `Conflict` where another rollout is under way."""
     local = Local.open()
-    if wish.version is not None and wish.storage_uri is not None:
-        raise BadInput("--version and --storage-uri name the candidate twice", next_step="Give one of them.")
     record = _unfinished(local, wish)
     if record is None:
-        record = _begin(local, _rollout(local, wish), locust_port)
+        record = _begin(local, _rollout(local, wish), watching.locust_port)
     else:
         _require_same_stable(local, record)
         tell(f"Going on with the rollout to {record.rollout.spec.storage_uri} ({record.state.shown_phase}).")
-    return _follow_through(local, record, locust_port, hold_timeout_seconds, output)
+    return _follow_through(local, record, watching)
 
 
-def retry(target: str | None, locust_port: int, hold_timeout_seconds: float | None, output: Output) -> ExitCode:
+def retry(target: str | None, watching: Watching) -> ExitCode:
     """Begin the last rollout anew. Raises `BadInput` where it was not rolled back."""
     local = Local.open()
     name = local.target(target)
@@ -57,11 +38,11 @@ def retry(target: str | None, locust_port: int, hold_timeout_seconds: float | No
     if record is None or record.state.phase is not Phase.ROLLED_BACK:
         what = f"the last one is {record.state.shown_phase}" if record else "there has been none"
         raise BadInput(f"{name}: no rolled back rollout to try again, {what}", next_step="See `relevo history`.")
-    record = _begin(local, record.rollout, locust_port)
-    return _follow_through(local, record, locust_port, hold_timeout_seconds, output)
+    record = _begin(local, record.rollout, watching.locust_port)
+    return _follow_through(local, record, watching)
 
 
-def undo(target: str | None, to: int | None, output: Output) -> ExitCode:
+def undo(target: str | None, to: int | None, watching: Watching) -> ExitCode:
     """Bring an earlier version back. Raises `BadInput` where there is none, or a rollout is under way."""
     local = Local.open()
     name = local.target(target)
@@ -74,7 +55,7 @@ def undo(target: str | None, to: int | None, output: Output) -> ExitCode:
         raise BadInput(f"{name}: {uri} is what it serves already", next_step="See `relevo history` for the others.")
     spec = {"target": name, "storageUri": uri, "strategy": {"immediate": {}}}
     rollout = parse_rollout({"metadata": {"name": name}, "spec": spec}, where="undo")
-    return _follow_through(local, _begin(local, rollout, 0), 0, None, output)
+    return _follow_through(local, _begin(local, rollout, 0), watching)
 
 
 def _rollout(local: Local, wish: Wish) -> Rollout:
@@ -162,30 +143,30 @@ def _begin(local: Local, rollout: Rollout, locust_port: int) -> Record:
     return local.store.create(rollout, new_state(new_uid(spec.target), stable, now), now)
 
 
-def _follow_through(
-    local: Local, record: Record, locust_port: int, hold_timeout_seconds: float | None, output: Output
-) -> ExitCode:
+def _follow_through(local: Local, record: Record, watching: Watching) -> ExitCode:
     """Drive to the end, in the foreground; Ctrl-C leaves it as it is."""
     uid = record.state.uid
     try:
         # The lease comes first: whoever has it may have a Locust running, which must not be touched.
         record = take(local.store, uid, now=clock().timestamp())
         try:
-            locust_url = _start_locust(local, record, locust_port)
+            locust_url = _start_locust(local, record, watching.locust_port)
         except BaseException:
             local.store.release(record)
             raise
-        record = drive(local, record, locust_url=locust_url, hold_timeout_seconds=hold_timeout_seconds)
+        record = drive(local, record, locust_url=locust_url, hold_timeout_seconds=watching.hold_timeout_seconds)
     except KeyboardInterrupt:
         _tell_interrupted(local, uid)
         return ExitCode.INTERRUPTED
-    return conclude(record.state, output)
+    return conclude(record.state, watching.output)
 
 
 def _start_locust(local: Local, record: Record, port: int) -> str:
     spec = record.rollout.spec
     if spec.strategy.immediate is not None:
         return NO_LOCUST
+    if spec.load.workers > 1:
+        tell(f"spec.load.workers is {spec.load.workers}: on this machine the load is one process.")
     program = local.start_locust(spec, record.state.uid, local.package(record.state.stable_uri), port)
     tell(f"Locust's dashboard: {program.web_url}   Requests: {local.platform.proxy_url}/v2/models/{spec.target}/infer")
     return program.web_url

@@ -15,7 +15,7 @@ from relevo.errors import BadInput
 
 __all__ = ["package_app", "train"]
 
-package_app = typer.Typer(no_args_is_help=True, help="Look into model packages.")
+package_app = typer.Typer(no_args_is_help=True, help="Look into model packages, and make images of them.")
 
 
 def train(
@@ -65,3 +65,28 @@ def list_() -> None:
 
     for ref in list_packages(home_folder()):
         say(f"{ref.name}:{ref.version}  {ref.folder}")
+
+
+@package_app.command("image")
+def image(
+    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    version: Annotated[str, typer.Argument(help="Version of the package in the local store.")],
+    tag: Annotated[str | None, typer.Option(help="The image's name (default: dev.local/NAME:VERSION).")] = None,
+    base: Annotated[str | None, typer.Option(help="The image to lay the package on; it must have a shell.")] = None,
+    load: Annotated[str | None, typer.Option(help="Also bring it into the nodes of this kind cluster.")] = None,
+) -> None:
+    """Make a container image of a package, for a storageUri that begins with oci://."""
+    from relevo.packaging import load_package, package_folder
+    from relevo.packaging.image import build_image, default_tag, load_image
+    from relevo.packaging.store import home_folder
+
+    folder = package_folder(home_folder(), name, version)
+    if not folder.is_dir():
+        raise BadInput(
+            f"package {name}:{version}: not in the local store {home_folder() / 'packages'}",
+            next_step=f"Make it with `relevo train {name} --version {version}`.",
+        )
+    tag = tag or default_tag(name, version)
+    build_image(load_package(folder), tag, base)
+    nodes = load_image(tag, load) if load else []
+    say(f"oci://{tag}" + (f", in {', '.join(nodes)}" if nodes else ""))

@@ -9,8 +9,10 @@ import typer
 
 __all__ = [
     "LOCUST_PORT",
+    "ContextOption",
     "HoldOption",
     "LocustPortOption",
+    "NamespaceOption",
     "PlatformName",
     "PlatformOption",
     "TargetArgument",
@@ -24,6 +26,7 @@ class PlatformName(StrEnum):
     """Where the model is served."""
 
     LOCAL = "local"
+    KSERVE = "kserve"
 
 
 TargetArgument = Annotated[
@@ -41,7 +44,20 @@ LocustPortOption = Annotated[
     ),
 ]
 PlatformOption = Annotated[
-    PlatformName, typer.Option("--platform", help="Where the model is served.", envvar="PLATFORM")
+    PlatformName | None,
+    typer.Option(
+        "--platform",
+        help="Where the model is served: this machine, or a cluster with KServe. The first, unless a context or namespace is given.",
+        envvar="PLATFORM",
+        show_envvar=True,
+    ),
+]
+ContextOption = Annotated[
+    str | None,
+    typer.Option("--context", help="The cluster: a context of the kubeconfig; the current one, unless given."),
+]
+NamespaceOption = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="The namespace there; the context's, unless given.")
 ]
 HoldOption = Annotated[
     float | None,

@@ -7,18 +7,15 @@ from collections.abc import Sequence
 
 from relevo.cli.exit_codes import ExitCode
 from relevo.cli.output import Output, tell
-from relevo.cli.session import conclude, drive, follow
+from relevo.cli.session import drive, follow
+from relevo.cli.watch import conclude, nothing_to, what_came_of_it
 from relevo.cli.wiring import NO_LOCUST, Local, clock
-from relevo.errors import BadInput
 from relevo.reconcile.lease import is_dead
 from relevo.rollout.commands import Verb
 from relevo.rollout.decision import Transition
-from relevo.rollout.state import Phase, RolloutState
-from relevo.store.rollouts import Record
+from relevo.rollout.state import RolloutState
 
 __all__ = ["order"]
-
-_WORDS = {Verb.ROLLBACK: "roll back", Verb.PROMOTE_FULL: "promote"}
 
 
 def order(target: str | None, verb: Verb, *, to_the_end: bool, output: Output) -> ExitCode:
@@ -31,11 +28,7 @@ def order(target: str | None, verb: Verb, *, to_the_end: bool, output: Output) -
     name = local.target(target)
     record = local.store.latest(name)
     if record is None or record.state.phase.is_terminal:
-        what = f"the last rollout has ended ({record.state.phase})" if record else "there has been no rollout"
-        raise BadInput(
-            f"{name}: nothing to {_WORDS.get(verb, verb.value)}, {what}",
-            next_step=_after_the_end(name, verb, record),
-        )
+        raise nothing_to(verb, name, record)
     uid = record.state.uid
     known = len(local.store.transitions(uid))
     command = local.store.order(uid, verb, by=getpass.getuser(), at=clock())
@@ -59,16 +52,7 @@ def order(target: str | None, verb: Verb, *, to_the_end: bool, output: Output) -
 
 
 def _tell_what_came_of_it(local: Local, name: str, uid: str, since: Sequence[Transition]) -> ExitCode:
-    for transition in since:
-        tell(f"{transition.after}: {transition.message}")
-    if any(transition.rule == "refused" for transition in since):
-        return ExitCode.BAD_INPUT
-    if not local.store.get(uid).driver:
+    code = what_came_of_it(since)
+    if code is ExitCode.OK and not local.store.get(uid).driver:
         tell(f"No process drives this rollout; `relevo deploy-canary {name}` goes on with it.")
-    return ExitCode.OK
-
-
-def _after_the_end(name: str, verb: Verb, record: Record | None) -> str:
-    if record is not None and verb is Verb.ROLLBACK and record.state.phase is Phase.PROMOTED:
-        return f"`relevo undo {name}` brings the version before it back."
-    return f"`relevo deploy-canary {name} --version N` begins one."
+    return code

@@ -1,4 +1,4 @@
-"""The commands that start and steer a rollout: their options. `begin` and `orders` do the work."""
+"""The commands that start and steer a rollout: their options. A `Site` does the work, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from relevo.cli.options import LOCUST_PORT, HoldOption, LocustPortOption, PlatformName, PlatformOption, TargetArgument
+from relevo.cli.options import (
+    LOCUST_PORT,
+    ContextOption,
+    HoldOption,
+    LocustPortOption,
+    NamespaceOption,
+    PlatformOption,
+    TargetArgument,
+)
 from relevo.cli.output import Output, OutputOption
 
 __all__ = ["deploy_canary", "pause", "promote", "resume", "retry", "rollback", "undo"]
@@ -27,57 +35,92 @@ def deploy_canary(
     ] = None,
     locust_port: LocustPortOption = LOCUST_PORT,
     hold_timeout: HoldOption = None,
-    platform: PlatformOption = PlatformName.LOCAL,
+    platform: PlatformOption = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Roll a version out by canary and follow it to its verdict. Called again, it goes on with a rollout that was left."""
-    from relevo.cli import begin
+    from relevo.cli.site import Watching, Where, Wish, open_site
+    from relevo.errors import BadInput
 
-    wish = begin.Wish(target, version, storage_uri, file, shadow)
-    raise typer.Exit(begin.deploy(wish, locust_port, hold_timeout, output))
+    if version is not None and storage_uri is not None:
+        raise BadInput("--version and --storage-uri name the candidate twice", next_step="Give one of them.")
+    wish = Wish(target, version, storage_uri, file, shadow)
+    site = open_site(Where(platform, context, namespace))
+    raise typer.Exit(site.deploy(wish, Watching(output, hold_timeout, locust_port)))
 
 
 def promote(
     target: TargetArgument = None,
     full: Annotated[bool, typer.Option("--full", help="All traffic now, without waiting for the checks.")] = False,
+    platform: PlatformOption = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Go on to the next step now, or with --full give the candidate all traffic."""
-    _order("promote-full" if full else "promote", target, output, to_the_end=full)
+    _order("promote-full" if full else "promote", target, (platform, context, namespace), output, to_the_end=full)
 
 
-def rollback(target: TargetArgument = None, output: OutputOption = Output.TABLE) -> None:
+def rollback(
+    target: TargetArgument = None,
+    platform: PlatformOption = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """Give all traffic back to the stable revision, now."""
-    _order("rollback", target, output, to_the_end=True)
+    _order("rollback", target, (platform, context, namespace), output, to_the_end=True)
 
 
-def pause(target: TargetArgument = None) -> None:
+def pause(
+    target: TargetArgument = None,
+    platform: PlatformOption = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+) -> None:
     """Stay at this step. A proven regression still rolls back."""
-    _order("pause", target)
+    _order("pause", target, (platform, context, namespace))
 
 
-def resume(target: TargetArgument = None) -> None:
+def resume(
+    target: TargetArgument = None,
+    platform: PlatformOption = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+) -> None:
     """Go on after a pause."""
-    _order("resume", target)
+    _order("resume", target, (platform, context, namespace))
 
 
-def _order(verb: str, target: str | None, output: Output = Output.TABLE, *, to_the_end: bool = False) -> None:
-    from relevo.cli.orders import order
-    from relevo.rollout.commands import Verb
+def _order(
+    verb: str,
+    target: str | None,
+    where: tuple[PlatformOption, str | None, str | None],
+    output: Output = Output.TABLE,
+    *,
+    to_the_end: bool = False,
+) -> None:
+    from relevo.cli.site import Where, open_site
 
-    raise typer.Exit(order(target, Verb(verb), to_the_end=to_the_end, output=output))
+    raise typer.Exit(open_site(Where(*where)).order(target, verb, to_the_end=to_the_end, output=output))
 
 
 def retry(
     target: TargetArgument = None,
     locust_port: LocustPortOption = LOCUST_PORT,
     hold_timeout: HoldOption = None,
+    platform: PlatformOption = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Begin the last rollout anew, after it was rolled back. The old verdict stands in the history."""
-    from relevo.cli import begin
+    from relevo.cli.site import Watching, Where, open_site
 
-    raise typer.Exit(begin.retry(target, locust_port, hold_timeout, output))
+    site = open_site(Where(platform, context, namespace))
+    raise typer.Exit(site.retry(target, Watching(output, hold_timeout, locust_port)))
 
 
 def undo(
@@ -85,9 +128,12 @@ def undo(
     to: Annotated[
         int | None, typer.Option(help="Number of the revision to go back to; the one before, unless given.", min=1)
     ] = None,
+    platform: PlatformOption = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Bring an earlier version back: all traffic at once, when it is ready and answers."""
-    from relevo.cli import begin
+    from relevo.cli.site import Watching, Where, open_site
 
-    raise typer.Exit(begin.undo(target, to, output))
+    raise typer.Exit(open_site(Where(platform, context, namespace)).undo(target, to, Watching(output)))

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from relevo.cli.exit_codes import ExitCode, exit_code_of
-from relevo.cli.options import TargetArgument
+from relevo.cli.options import ContextOption, NamespaceOption, PlatformOption, TargetArgument
 from relevo.cli.output import Output, OutputOption, emit, out, say, tell
-from relevo.errors import BadInput, RelevoError
+from relevo.errors import BadInput
 
 if TYPE_CHECKING:
-    from relevo.cli.wiring import Local
-    from relevo.packaging import Package
-    from relevo.reconcile.snapshot import Snapshot
+    from relevo.cli.site import Journal
     from relevo.store.rollouts import Record
 
 __all__ = ["history", "report", "status"]
@@ -30,24 +28,31 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Stay and show every change, until it has ended.")
     ] = False,
+    platform: PlatformOption = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show where a rollout is, whether it is safe, why, and what comes next."""
-    from relevo.cli.wiring import Local
-
-    local = Local.open()
-    name = _known(local, target)
-    record = local.store.latest(name)
+    journal = _open(platform, context, namespace)
+    name = journal.known(target)
+    record = journal.archive.latest(name)
     if record is None:
-        _show_idle(local, name, output)
+        _show_idle(journal, name, output)
         return
     if not watch:
-        _show_once(local, record, output)
+        _show_once(journal, record, output)
         return
-    raise typer.Exit(_watch(local, record.state.uid))
+    raise typer.Exit(_watch(journal, record.state.uid))
 
 
-def _watch(local: Local, uid: str) -> ExitCode:
+def _open(platform: PlatformOption, context: str | None, namespace: str | None) -> Journal:
+    from relevo.cli.site import Where, open_site
+
+    return open_site(Where(platform, context, namespace)).journal()
+
+
+def _watch(journal: Journal, uid: str) -> ExitCode:
     """Show every change until the rollout has ended."""
     from rich.live import Live
 
@@ -55,81 +60,59 @@ def _watch(local: Local, uid: str) -> ExitCode:
 
     with Live(console=out, auto_refresh=False) as live:
         while True:
-            record = local.store.get(uid)
-            if snapshot := _last(local, record):
-                live.update(render(snapshot, locust_url=local.locust_url() or ""), refresh=True)
+            record = journal.archive.get(uid)
+            if snapshot := journal.snapshot(record):
+                live.update(render(snapshot, locust_url=journal.locust_url), refresh=True)
             if record.state.phase.is_terminal:
                 return exit_code_of(record.state)
             time.sleep(WATCH_SECONDS)
 
 
-def _known(local: Local, target: str | None) -> str:
-    """The target that is meant; also one that is down but has a history."""
-    record = local.store.latest(target)
-    if record is not None and (target is not None or not local.services()):
-        return record.rollout.spec.target
-    return local.target(target)
-
-
-def _last(local: Local, record: Record) -> Snapshot | None:
-    from relevo.reconcile.snapshot import Snapshot
-
-    sample = local.store.last_sample(record.state.uid)
-    return Snapshot.from_json(sample) if sample else None
-
-
-def _show_idle(local: Local, name: str, output: Output) -> None:
-    routes = local.platform.observe(name)
-    stable = routes.stable
+def _show_idle(journal: Journal, name: str, output: Output) -> None:
+    stable = journal.idle(name)
+    detail = stable.pop("detail")
     if output is not Output.TABLE:
-        emit(
-            {
-                "target": name,
-                "phase": None,
-                "stable": {"revision": stable.name, "storageUri": stable.storage_uri, "ready": stable.ready},
-            },
-            output,
-        )
+        emit({"target": name, "phase": None, "stable": stable}, output)
         return
-    ready = "ready" if stable.ready else f"not ready: {stable.detail}"
-    say(f"{name}: {stable.name} serves {stable.storage_uri} ({ready}); there has been no rollout.")
+    ready = "ready" if stable["ready"] else f"not ready: {detail}"
+    revision = stable["revision"] or "nothing yet"
+    say(f"{name}: {revision} serves {stable['storageUri']} ({ready}); there has been no rollout.")
 
 
-def _show_once(local: Local, record: Record, output: Output) -> None:
+def _show_once(journal: Journal, record: Record, output: Output) -> None:
     from relevo.cli.view import render
-    from relevo.reconcile.lease import is_dead
 
-    snapshot = _last(local, record)
+    snapshot = journal.snapshot(record)
     if output is not Output.TABLE:
-        driver = "" if is_dead(record.driver) else record.driver
         state = (
             snapshot.as_json()
             if snapshot
             else {"target": record.rollout.spec.target, "phase": record.state.shown_phase}
         )
-        emit({**state, "driver": driver}, output)
+        emit({**state, "driver": journal.driver(record)}, output)
         return
     if snapshot is not None:
-        out.print(render(snapshot, locust_url=local.locust_url() or ""))
+        out.print(render(snapshot, locust_url=journal.locust_url))
     else:
         say(f"{record.rollout.spec.target}: {record.state.shown_phase}")
-    if not record.state.phase.is_terminal and (not record.driver or is_dead(record.driver)):
-        tell(f"No process drives this rollout; `relevo deploy-canary {record.rollout.spec.target}` goes on with it.")
+    if neglect := journal.neglect(record):
+        tell(neglect)
 
 
 def history(
     target: TargetArgument = None,
     uid: Annotated[str | None, typer.Option(help="One rollout, with every transition.")] = None,
+    platform: PlatformOption = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List rollouts and every transition: when, who, which rule, and why."""
-    from relevo.cli.wiring import Local
-
-    local = Local.open()
-    records = [local.store.get(uid)] if uid else list(reversed(local.store.find(target)))
+    journal = _open(platform, context, namespace)
+    records = [journal.archive.get(uid)] if uid else list(reversed(journal.archive.find(target)))
     if not records and target is not None:
-        local.target(target)
-    entries = [_entry(local, record) for record in records]
+        journal.known(target)
+    entries = [_entry(journal, record) for record in records]
     if output is not Output.TABLE:
         emit(entries, output)
         return
@@ -163,7 +146,7 @@ def _print_entry(entry: dict[str, Any]) -> None:
     say("")
 
 
-def _entry(local: Local, record: Record) -> dict[str, Any]:
+def _entry(journal: Journal, record: Record) -> dict[str, Any]:
     state = record.state
     return {
         "uid": state.uid,
@@ -186,7 +169,7 @@ def _entry(local: Local, record: Record) -> dict[str, Any]:
                 "message": t.message,
                 "facts": t.facts,
             }
-            for t in local.store.transitions(state.uid)
+            for t in journal.archive.transitions(state.uid)
         ],
     }
 
@@ -197,29 +180,23 @@ def report(
     folder: Annotated[
         Path | None, typer.Option(help="Where the page is written; RELEVO_HOME/reports, unless given.")
     ] = None,
+    platform: PlatformOption = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
 ) -> None:
     """Write a rollout's report: one HTML page that opens with no network."""
-    from relevo.cli.wiring import Local
     from relevo.report import write_report
 
-    local = Local.open()
-    record = local.store.get(uid) if uid else local.store.latest(_known(local, target))
+    journal = _open(platform, context, namespace)
+    record = journal.archive.get(uid) if uid else journal.archive.latest(journal.known(target))
     if record is None:
         raise BadInput("there has been no rollout to report on", next_step="`relevo deploy-canary` begins one.")
     path = write_report(
-        local.store,
+        journal.archive,
         record.state.uid,
-        folder or local.home / "reports",
-        _package(local, record.state.stable_uri),
-        _package(local, record.rollout.spec.storage_uri),
+        folder or journal.home,
+        journal.package(record.state.stable_uri),
+        journal.package(record.rollout.spec.storage_uri),
     )
     say(str(path))
     raise typer.Exit(ExitCode.OK)
-
-
-def _package(local: Local, storage_uri: str) -> Package | None:
-    """A package, where it is still there and whole: a report does without."""
-    try:
-        return local.package(storage_uri)
-    except RelevoError:
-        return None

@@ -31,12 +31,15 @@ _VERDICTS = {
 }
 
 
-def render(snapshot: Snapshot, *, locust_url: str = "", requests_per_second: float | None = None) -> RenderableType:
+def render(
+    snapshot: Snapshot, *, locust_url: str = "", requests_per_second: float | None = None, flags: str = ""
+) -> RenderableType:
     """Draw a rollout at one moment, in 80 columns or more.
 
-    `requests_per_second` is what the load generator sends in all; both extras are left out where they are not known.
+    `requests_per_second` is what the load generator sends in all; what is not known is left out. `flags` follow the target in the
+    commands that the view names.
     """
-    return _View(snapshot, locust_url, requests_per_second)
+    return _View(snapshot, locust_url, requests_per_second, flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class _View:
     snapshot: Snapshot
     locust_url: str
     requests_per_second: float | None
+    flags: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         yield Padding(Group(*self._parts(min(options.max_width, 120) - 2, options.ascii_only)), (0, 1))
@@ -68,7 +72,7 @@ class _View:
         if notice := _notice(s, width, ascii_only):
             yield Text()
             yield notice
-        if foot := _foot(s, self.locust_url, width, ascii_only):
+        if foot := _foot(s, self.locust_url, self.flags, width, ascii_only):
             yield Text()
             yield foot
 
@@ -233,13 +237,13 @@ def _title(s: Snapshot) -> str:
     return {"Promoting": "promoting", "Promoted": "promoted", "RollingBack": "rolling back"}.get(s.phase, "rolled back")
 
 
-def _foot(s: Snapshot, locust_url: str, width: int, ascii_only: bool) -> Text | None:
+def _foot(s: Snapshot, locust_url: str, flags: str, width: int, ascii_only: bool) -> Text | None:
     ahead = [f"next: {s.next}"] if s.next and not s.hold else []
     ahead += [f"no answer from {', '.join(s.silent)}"] if s.silent and not s.hold else []
     handles = [f"Locust {locust_url}"] if locust_url else []
     if not _decided(s):
         verb = "rollback" if s.hold else "pause"
-        handles.append(f"{verb}: relevo {verb} {s.target}")
+        handles.append(f"{verb}: relevo {verb} {s.target}{flags}")
     dot = " | " if ascii_only else " · "
     line = dot.join(ahead + handles)
     if ahead and handles and len(line) > width:

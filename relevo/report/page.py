@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 import yaml
@@ -21,15 +22,35 @@ from relevo.packaging import Package
 from relevo.report import contents
 from relevo.report.series import Timeline, timeline
 from relevo.rollout import wording
+from relevo.rollout.decision import Transition
 from relevo.rollout.observation import Arm
 from relevo.rollout.state import RolloutState
-from relevo.store.rollouts import Record, RolloutStore
+from relevo.store.rollouts import Record
 
-__all__ = ["write_report"]
+__all__ = ["Archive", "write_report"]
+
+
+class Archive(Protocol):
+    """Where stored rollouts are read: `RolloutStore` on one machine, the Rollout resources of a cluster."""
+
+    def get(self, uid: str) -> Record:
+        """Read one rollout. Raises `Permanent` where there is none."""
+
+    def latest(self, target: str | None = None) -> Record | None:
+        """The rollout that began last, of one target or of all."""
+
+    def find(self, target: str | None = None) -> Sequence[Record]:
+        """Rollouts, newest first."""
+
+    def transitions(self, uid: str) -> list[Transition]:
+        """A rollout's audit log, oldest first."""
+
+    def samples(self, uid: str) -> list[dict[str, Any]]:
+        """What the ticks saw, oldest first."""
 
 
 def write_report(
-    store: RolloutStore,
+    store: Archive,
     uid: str,
     folder: Path,
     stable: Package | None = None,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from relevo.cli import main, models, platform, rollouts, show
+from relevo.cli import dashboard, main, models, platform, rollouts, show
 from relevo.errors import BadInput, Conflict, Permanent, Transient
 
 COMMANDS = {"train", "up", "down", "deploy-canary", "status", "promote", "rollback", "pause", "resume", "retry", "undo",
-            "loadtest", "history", "report", "package"}  # fmt: skip
+            "loadtest", "dashboard", "history", "report", "package"}  # fmt: skip
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_reading_the_audit_log_needs_no_statistics(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("module", [models, platform, rollouts, show])
+@pytest.mark.parametrize("module", [dashboard, models, platform, rollouts, show])
 def test_every_command_says_what_it_does(module: object) -> None:
     """Each name that a module of commands exports has a sentence for `--help`."""
     for name in module.__all__:  # type: ignore[attr-defined]

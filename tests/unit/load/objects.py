@@ -62,6 +62,7 @@ class World:
         manifest["metadata"] = {**manifest["metadata"], "namespace": namespace}
         manifest["metadata"]["resourceVersion"] = str(next(self._versions))
         manifest["metadata"].setdefault("uid", f"uid-of-{name}")
+        manifest["metadata"].setdefault("creationTimestamp", "2026-01-01T12:00:00Z")
         self.objects[kind.plural, namespace, name] = manifest
         return copy.deepcopy(manifest)
 

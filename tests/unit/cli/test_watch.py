@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from relevo.cli.output import Output
-from relevo.cli.session import Watch, conclude
+from relevo.cli.watch import Watch, conclude
 from relevo.reconcile.tick import Tick
 from relevo.rollout.decision import Transition
 from relevo.rollout.observation import RevisionStatus
