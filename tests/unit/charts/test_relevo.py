@@ -155,6 +155,7 @@ class TestRights:
             ("relevo-system", ()): {"create"},
             ("relevo-system", ("relevo-operator",)): {"get", "update", "patch"},
         }
+        assert {"name": "RELEVO_LEASE", "value": "relevo-operator"} in operator(chart)["env"]
 
     def test_every_role_is_bound_to_the_operator(self, chart: Chart) -> None:
         """Every role has a binding in the same place, to the account that the pods run as."""
@@ -397,6 +398,7 @@ def confined(container: dict[str, Any]) -> None:
 
 def test_operators_arguments_are_its_own() -> None:
     """The operator takes every argument that the chart gives it."""
-    parser = pytest.importorskip("relevo.operator.__main__").parser
+    from relevo.operator.__main__ import _parser
+
     for settings in VARIANTS.values():
-        parser().parse_args(operator(rendered(*settings))["args"])
+        _parser().parse_args(operator(rendered(*settings))["args"])
