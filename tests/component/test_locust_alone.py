@@ -1,4 +1,4 @@
-"""`loadtests/v2.py` as people run it: alone from the command line, and spread over processes."""
+"""`loadtests/v2.py` as people run it: alone, from the command line."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from relevo.evidence.locust import LocustSource
-from relevo.evidence.source import LoadPlan, ShadowTargets
-from relevo.rollout.observation import Reading
 
 pytestmark = pytest.mark.component
 
@@ -121,35 +116,3 @@ def test_bad_options_end_it_with_a_sentence(rows: Path, options: list[str], reas
     assert run.returncode == 3
     assert "Traceback" not in run.stderr
     assert reason in run.stderr.splitlines()[-1]
-
-
-def test_a_master_adds_up_its_workers_counts(server: ThreadingHTTPServer, rows: Path) -> None:
-    """Spread over processes, the master's one report has every request of its workers, and its shadow stage is theirs."""
-    host = f"http://127.0.0.1:{server.server_port}"
-    web, bind = free_port(), free_port()
-    shared = ("--host", host, "--rows", str(rows), "--requests-per-user", "20")
-    master = command(*shared, "--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", bind)
-    master += ["--web-host", "127.0.0.1", "--web-port", web, "--stop-timeout", "5"]
-    worker = command(*shared, "--worker", "--master-host", "127.0.0.1", "--master-port", bind)
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    processes = [subprocess.Popen(argv, cwd=rows.parent, **quiet) for argv in (master, worker)]  # type: ignore[call-overload]
-    try:
-        source = LocustSource(f"http://127.0.0.1:{web}")
-        deadline = time.monotonic() + 120
-        shadow = ShadowTargets("u/shadow", "iris-predictor-00001", host, "iris-predictor-00002", host)
-        counted, seen = 0, -1
-        while counted != seen or seen <= 40:
-            assert time.monotonic() < deadline, (counted, seen)
-            time.sleep(0.1)
-            reading = source.read()
-            if isinstance(reading, Reading):
-                # The server's count first: a worker reports every few seconds, so the master's trails while there is load.
-                seen = sum(Handler.seen.values())
-                counted = sum(counts.requests for counts in reading.steps.values())
-                source.ensure(LoadPlan(0 if seen > 40 else 2, 10, shadow))
-        assert isinstance(reading, Reading)
-        assert reading.steps["u/shadow", "iris-predictor-00001"].requests > 0
-    finally:
-        for process in reversed(processes):
-            process.kill()
-            process.wait(10)
