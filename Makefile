@@ -12,7 +12,7 @@ RELEVO := $(VENV)/bin/relevo
 UV     := 0.13.8
 READY  := $(VENV)/.ready
 
-.PHONY: help demo demo-soak test lint format model deploy-canary promote rollback status loadtest report bench docs clean
+.PHONY: help demo demo-soak test e2e lint format model deploy-canary promote rollback status loadtest report bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## List the verbs
@@ -33,6 +33,9 @@ demo-soak: $(READY)  ## Every scenario N times, and a table of the verdicts
 
 test: $(READY)  ## Run lint, types, layers and all tests that need no cluster
 	$(PYTHON) -m scripts.check
+
+e2e: $(READY)  ## Run the tests that need a cluster, on `make cluster`'s or on CONTEXT
+	$(PYTHON) -m scripts.e2e
 
 lint: $(READY)  ## Run ruff, mypy and import-linter
 	$(PYTHON) -m scripts.check --lint-only
