@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -61,6 +62,7 @@ def watch(
             registry=registry,
             settings=settings,
             standalone=True,
+            identity=socket.gethostname(),  # type: ignore[arg-type]  # kopf's own asks who we are by name: a pod's user has none
             clusterwide=not namespaces,
             namespaces=list(namespaces),
             stop_flag=stop_flag,

@@ -56,7 +56,7 @@ def delete_pods(lab: Lab, namespace: str, labels: str) -> list[str]:
 def leader(lab: Lab) -> str:
     """The operator's pod that holds the lease; "" where none does."""
     lease = lab.read(f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases/{LEASE}") or {}
-    return str(lease.get("spec", {}).get("holderIdentity") or "")
+    return str(lease.get("spec", {}).get("holderIdentity") or "").partition("_")[0]
 
 
 def wait_for_operator(lab: Lab, *, seconds: float = 120.0) -> None:

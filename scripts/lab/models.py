@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -35,31 +34,18 @@ def train(scenarios: Sequence[str] = SCENARIOS) -> None:
 
 
 def load_models(cluster: str, scenarios: Sequence[str] = SCENARIOS) -> None:
-    """Make an image of each package and load what kind's cluster of that name does not have.
+    """Make an image of each package and load it into kind's cluster of that name.
 
     Raises:
         LabError: something failed.
     """
     for version in ("1", *map(version_of, scenarios)):
-        image = f"dev.local/{MODEL}:{version}"
-        _must(sys.executable, "-m", "relevo", "package", "image", MODEL, version)
-        if _id_in_docker(image) in _ids_in_node(cluster):
-            continue
-        say(f"loading {image}")
+        say(f"loading {MODEL}:{version}")
         _must(sys.executable, "-m", "relevo", "package", "image", MODEL, version, "--load", cluster)
 
 
 def _arena() -> Arena:
     return Arena(home(), MODEL, 0, 0)
-
-
-def _id_in_docker(image: str) -> str:
-    return _must("docker", "image", "inspect", "--format", "{{.Id}}", image).strip()
-
-
-def _ids_in_node(cluster: str) -> set[str]:
-    listed = json.loads(_must("docker", "exec", f"{cluster}-control-plane", "crictl", "images", "-o", "json"))
-    return {one["id"] for one in listed["images"]}
 
 
 def _must(*command: str) -> str:
