@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from relevo.rollout.checks import CLIENT, Evidence, gather, judge_split, log_mean
-from relevo.rollout.ledger import SourceLedger, cell
+from relevo.rollout.ledger import SHADOW, SourceLedger, cell
 from relevo.rollout.observation import Arm, Counts
 from relevo.rollout.ramp import Step
 from relevo.rollout.spec import RolloutSpec
-from relevo.rollout.state import RolloutState, Verdict
-from relevo.rollout.tables import latency_thresholds, table_of, usual_rates
+from relevo.rollout.state import Phase, RolloutState, Verdict
+from relevo.rollout.tables import latency_thresholds, slow_counts, table_of, usual_rates
+from relevo.rollout.windows import Windows
 
 __all__ = [
     "CLIENT",
@@ -26,6 +27,7 @@ __all__ = [
     "has_baseline",
     "with_baseline",
     "with_traffic",
+    "with_windows",
 ]
 
 SPLIT_LOG_LIMIT = math.log(1000)
@@ -122,6 +124,20 @@ def with_baseline(spec: RolloutSpec, state: RolloutState) -> RolloutState:
     rates = {name: usual_rates(sources[name], chosen) for name, chosen in thresholds.items()}
     classes = tuple(sorted(state.ledger.total(CLIENT, Arm.STABLE, ["0"]).predictions))
     return replace(state, thresholds=thresholds, usual_rates=rates, classes=classes)
+
+
+def with_windows(spec: RolloutSpec, state: RolloutState) -> RolloutState:
+    """Bring each source's windows of time up to the ledger."""
+    check = spec.checks.latency
+    if check is None or state.phase not in (Phase.SHADOWING, Phase.SHIFTING):
+        return state
+    step = SHADOW if state.phase is Phase.SHADOWING else str(state.step)
+    windows = dict(state.windows)
+    for name, ledger in state.ledger.sources.items():
+        if (thresholds := state.thresholds.get(name)) and (rates := state.usual_rates.get(name)):
+            counted = slow_counts(ledger, step, thresholds, check.tolerance)
+            windows[name] = windows.get(name, Windows()).with_counts(step, counted, rates, check.window)
+    return replace(state, windows=windows)
 
 
 def has_baseline(spec: RolloutSpec, state: RolloutState) -> bool:

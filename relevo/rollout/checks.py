@@ -11,17 +11,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
-from relevo.rollout.panel import label_panel, latency_panel, rate_panel
+from relevo.rollout.panel import label_panel, not_slower_panel, rate_panel
 from relevo.rollout.ramp import expand
 from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, LatencyCheck, PredictionsCheck, RolloutSpec
 from relevo.rollout.state import RolloutState
 from relevo.rollout.tables import Table
+from relevo.rollout.windows import Windows
 from relevo.statistics import exceedance, sample_ratio
+from relevo.statistics.windows import log_e_slower_in_windows, witnesses
 
 __all__ = ["CLIENT", "Evidence", "gather", "judge_split", "log_mean"]
 
@@ -31,8 +32,10 @@ CLIENT = "locust"
 LEAST_GATED_RATE = 0.08
 """Promotion waits for the thresholds up to about p90; beyond, too few requests are over to wait for. Rollback looks at all of them."""
 
-EVENTS_PER_STEP = 4
-"""Over the threshold or not, by arm: see `Table.latency_events`."""
+CANDIDATE_OVER = 1
+"""Which of a step's four events are the candidate's requests over the threshold: see `Table.latency_events`."""
+
+_NO_WINDOWS = Windows()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,60 +129,63 @@ def _judge_failures(name: str, gated: bool, logs: Sequence[Sequence[float]], bel
 class _SlowRequests:
     """Requests over each source's thresholds, one stream per threshold, judged."""
 
-    sizes: tuple[int, ...]
-    """How many of the streams are of which source."""
-    usual_rates: tuple[float, ...]
-    slower: list[float]
-    not_slower: list[float]
+    against: float
+    """By the windows of all steps."""
+    usual_rates: tuple[float, ...] = ()
+    not_slower: tuple[float, ...] = ()
     """By the last step's requests alone; empty before that step."""
-    rates: list[_Rate]
+    rates: tuple[_Rate, ...] = ()
     """The candidate's of the last step, against what the margin allows; empty before that step."""
 
 
 def _slow_requests(spec: RolloutSpec, state: RolloutState, tables: Sequence[Table]) -> _SlowRequests | None:
-    """The latency streams of every source that has thresholds; None where none has."""
+    """The latency streams of every source that has thresholds; None where none has.
+
+    Against the candidate are windows of time (`relevo.statistics.windows`), averaged over thresholds and sources. For it, requests are
+    counted, each by itself, in the last step alone: a revision with little traffic waits less, and its share is largest there.
+    """
     check = spec.checks.latency
     measured = [t for t in tables if state.thresholds.get(t.source) and state.usual_rates.get(t.source)]
     if not measured or check is None:
         return None
-    sources = [state.usual_rates[t.source] for t in measured]
-    usual = tuple(rate for source in sources for rate in source)
-    sizes = tuple(len(source) for source in sources)
-    rows = [row for t in measured for row in t.latency_events(state.thresholds[t.source], check.tolerance)]
-    panel = latency_panel(tables[0].shares, usual, check.margin)
+    against = log_mean([_against(state.windows.get(t.source, _NO_WINDOWS)) for t in measured])
     if state.step < len(expand(spec)):
-        slower = panel.log_e(np.array(rows, dtype=np.float64)[:, None])[:, 0, 0].tolist()
-        return _SlowRequests(sizes, usual, slower, [], [])
-    # Two looks: all steps against the candidate, the last alone for it.
-    events = np.zeros((len(rows), 2, len(rows[0])))
-    events[:, 0] = rows
-    events[:, 1, -EVENTS_PER_STEP:] = events[:, 0, -EVENTS_PER_STEP:]
-    logs = panel.log_e(events)
-    limits = _allowed_rates(check.margin, usual)
-    rates = [
-        _Rate(row[1 - EVENTS_PER_STEP], row[1 - EVENTS_PER_STEP] + row[-1], p)
-        for row, p in zip(rows, limits, strict=True)
+        return _SlowRequests(against)
+    usual = tuple(rate for t in measured for rate in state.usual_rates[t.source])
+    rows = [
+        row for t in measured for row in t.latency_events(state.thresholds[t.source], check.tolerance, last_alone=True)
     ]
-    return _SlowRequests(sizes, usual, logs[:, 0, 0].tolist(), logs[:, 1, 1].tolist(), rates)
+    panel = not_slower_panel(tables[0].shares[-1], usual, check.margin)
+    not_slower = panel.log_e(np.array(rows, dtype=np.float64)[:, None])[:, 0, 0].tolist()
+    limits = _allowed_rates(check.margin, usual)
+    rates = [_Rate(row[CANDIDATE_OVER], row[CANDIDATE_OVER] + row[-1], p) for row, p in zip(rows, limits, strict=True)]
+    return _SlowRequests(against, usual, tuple(not_slower), tuple(rates))
+
+
+def _against(windows: Windows) -> float:
+    """One source's log e-value: the average over its thresholds, with so many witnesses as there are windows unlike their neighbours."""
+    return _log_e_of_windows(windows.slower, windows.faster) * witnesses(windows.alike)
+
+
+@lru_cache(maxsize=256)
+def _log_e_of_windows(slower: tuple[int, ...], faster: tuple[int, ...]) -> float:
+    return log_mean(log_e_slower_in_windows(slower, faster).tolist()) if slower else 0.0
 
 
 def _judge_latency(check: LatencyCheck, slow: _SlowRequests | None, below: Sequence[float]) -> Evidence:
-    """Requests over the thresholds, by every source that has some: the average over them against, and for it the weakest of the gated.
+    """Slow windows against the candidate; for it the weakest of the gated thresholds.
 
-    Requests that wait behind one another are slow together, so they are fewer witnesses than they seem: the e-value against is raised to
-    1 / clustering, which keeps it one (Jensen). And a revision with little traffic waits less: only the last step, where the
-    candidate's share of the load is largest, counts for it.
+    Requests that wait behind one another are slow together, so they are fewer witnesses than they seem: the e-value for it is raised to
+    1 / clustering, which keeps it one (Jensen).
     """
     if slow is None:
         return Evidence("latency", check.gate)
-    streams = iter(slow.slower)
-    against = log_mean([log_mean(list(islice(streams, size))) / check.clustering for size in slow.sizes])
     if not slow.not_slower:
-        return Evidence("latency", check.gate, against)
+        return Evidence("latency", check.gate, slow.against)
     # Where hardly anything is over, the ratio moves slowly, but then the candidate is under the rate that the margin allows.
     proofs = [log_mean(pair) for pair in zip(slow.not_slower, below, strict=True)]
     gated = [e for e, rate in zip(proofs, slow.usual_rates, strict=True) if rate >= LEAST_GATED_RATE]
-    return Evidence("latency", check.gate, against, min(gated or proofs) / check.clustering)
+    return Evidence("latency", check.gate, slow.against, min(gated or proofs) / check.clustering)
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ from relevo.statistics import betting, bounded, exceedance, mix
 from relevo.statistics.counts import Floats
 from relevo.statistics.mixture import Bets
 
-__all__ = ["Panel", "label_panel", "latency_panel", "rate_panel"]
+__all__ = ["Panel", "label_panel", "not_slower_panel", "rate_panel"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,13 +77,11 @@ def label_panel(rho: tuple[float, ...], ratios: tuple[tuple[float, float], ...],
 
 
 @lru_cache(maxsize=64)
-def latency_panel(rho: tuple[float, ...], usual_rates: tuple[float, ...], margin: float) -> Panel:
-    """For each threshold, by its usual rate, the two sets "no slower" and "slower by the margin", on events (step, over or not, arm)."""
+def not_slower_panel(rho: float, usual_rates: tuple[float, ...], margin: float) -> Panel:
+    """For each threshold, by its usual rate, the set "not slower by the margin", on one step's events (over or not, arm)."""
     margins = tuple(exceedance.margin_at(margin, usual_rates).tolist())
-    slower = exceedance.slower_bets(rho, usual_rates, exceedance.SLOWER, _held_back(exceedance.log_e_slower))
     held_back = _held_back(exceedance.log_e_not_slower)
-    not_slower = exceedance.not_slower_bets(rho, usual_rates, margins, betting.NOT_WORSE, held_back)
-    return Panel.of((slower, not_slower))
+    return Panel.of((exceedance.not_slower_bets((rho,), usual_rates, margins, betting.NOT_WORSE, held_back),))
 
 
 @lru_cache(maxsize=64)

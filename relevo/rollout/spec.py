@@ -92,7 +92,7 @@ class Shadow(Part):
 
     enabled: bool = Field(True, description="Whether there is a shadow stage.")
     requests: int = Field(
-        300, ge=1, description="Pairs of answers to compare before the first user's request is shifted."
+        1000, ge=1, description="Pairs of answers to compare before the first user's request is shifted."
     )
     max_disagreement: Share = Field(0.15, description="The share of rows on which the predictions may differ.")
 
@@ -136,7 +136,7 @@ class ErrorsCheck(Part):
 
 
 class LatencyCheck(Part):
-    """Requests over thresholds near the stable revision's p50, p75, p90, p95 and p99."""
+    """Requests over thresholds near the stable revision's p50, p75, p90, p95, p99 and p99.9."""
 
     gate: bool = Field(True, description="Whether promotion waits for this check to pass.")
     tolerance: float = Field(
@@ -159,7 +159,7 @@ class LatencyCheck(Part):
         description="For the candidate, so many slow answers count as one: requests that wait behind one another are slow together.",
     )
     quantiles: tuple[Share, ...] = Field(
-        (0.5, 0.75, 0.9, 0.95, 0.99), min_length=1, description="Where the thresholds are taken."
+        (0.5, 0.75, 0.9, 0.95, 0.99, 0.999), min_length=1, description="Where the thresholds are taken."
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from relevo.rollout.ledger import Ledger
 from relevo.rollout.observation import Arm, RevisionStatus
+from relevo.rollout.windows import Windows
 
 __all__ = ["Cause", "Hold", "HoldReason", "Phase", "RolloutState", "Verdict", "dump_state", "load_state", "new_state"]
 
@@ -100,6 +101,8 @@ class RolloutState:
     """Per source, the indices of its latency edges that are thresholds; fixed before the candidate sees traffic."""
     usual_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Per source, how often the stable revision exceeded each threshold; fixed with them, for a bet must not follow its own counts."""
+    windows: Mapping[str, Windows] = field(default_factory=dict)
+    """Per source, in how many windows of time the candidate was slower."""
     classes: tuple[str, ...] = ()
     """The classes that the stable revision predicted; fixed with the thresholds."""
     unready_since: datetime | None = None

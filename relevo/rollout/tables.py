@@ -21,7 +21,7 @@ from relevo.rollout.spec import LatencyCheck
 from relevo.rollout.state import RolloutState
 from relevo.statistics.counts import Floats
 
-__all__ = ["Table", "latency_thresholds", "table_of", "usual_rates"]
+__all__ = ["Table", "latency_thresholds", "slow_counts", "table_of", "usual_rates"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,17 @@ class Table:
         outcomes = events.reshape(len(thresholds), len(self.cells), 2, 2)
         return outcomes[:, :, 0, :], outcomes[0].sum(axis=1)
 
-    def latency_events(self, thresholds: tuple[int, ...], tolerance: float) -> list[list[int]]:
-        """For each threshold, requests per step, outcome (over, not over) and arm, in this order; counted as in `exceedances`."""
+    def latency_events(
+        self, thresholds: tuple[int, ...], tolerance: float, *, last_alone: bool = False
+    ) -> list[list[int]]:
+        """For each threshold, requests per step, outcome (over, not over) and arm, in this order; counted as in `exceedances`.
+
+        `last_alone`: of the last step only.
+        """
         allowed = _allowed(self.edges_ms, thresholds, tolerance)
         counted = [
-            (_over(stable.latency, thresholds), _over(candidate.latency, allowed)) for stable, candidate in self.cells
+            (_over(stable.latency, thresholds), _over(candidate.latency, allowed))
+            for stable, candidate in (self.cells[-1:] if last_alone else self.cells)
         ]
         rows = []
         for k in range(len(thresholds)):
@@ -71,6 +77,20 @@ class Table:
                 row += (over[k], over_allowed[k], total - over[k], all_candidate - over_allowed[k])
             rows.append(row)
         return rows
+
+
+def slow_counts(
+    ledger: SourceLedger, step: int | str, thresholds: tuple[int, ...], tolerance: float
+) -> tuple[int, ...]:
+    """What `Windows` takes: one step's answers of the stable and of the candidate arm, then per threshold those over it by arm.
+
+    Counted as in `Table.exceedances`.
+    """
+    stable, candidate = (ledger.counts(cell(step, arm)).latency for arm in (Arm.STABLE, Arm.CANDIDATE))
+    over_stable, all_stable = _over(stable, thresholds)
+    over_candidate, all_candidate = _over(candidate, _allowed(ledger.edges_ms, thresholds, tolerance))
+    pairs = zip(over_stable, over_candidate, strict=True)
+    return (all_stable, all_candidate, *(count for pair in pairs for count in pair))
 
 
 @lru_cache(maxsize=1024)

@@ -114,11 +114,3 @@ class Accounts:
         """Empty these rollouts' accounts."""
         for each in fields(self):
             getattr(self, each.name)[which] = 0
-
-    def latency_events(self, which: Indices, rows: int) -> Floats:
-        """Events of the latency bets: (len(which), rows, sources * thresholds, over and not over by arm)."""
-        over = self.over[which, :, :, :rows]
-        timed = (self.requests - self.errors)[which, :, None, :rows] if rows else over
-        events = np.concatenate((over, timed - over), axis=-1)
-        moved = np.moveaxis(events, 3, 1)
-        return moved.reshape(len(which), rows, self.over.shape[1] * self.over.shape[2], 4)

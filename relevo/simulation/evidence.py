@@ -18,9 +18,10 @@ from relevo.rollout.checks import LEAST_GATED_RATE
 from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, RolloutSpec
 from relevo.simulation.accounts import Accounts, Indices
 from relevo.simulation.folded import FoldedBets
+from relevo.simulation.windows import SlowWindows
 from relevo.statistics import betting, bounded, combine, exceedance, sample_ratio
 from relevo.statistics.counts import Floats
-from relevo.statistics.mixture import LATE_SHARE
+from relevo.statistics.mixture import LATE_SHARE, log_mean_exp
 
 __all__ = ["Evidence"]
 
@@ -43,6 +44,7 @@ class Evidence:
         self.makes_predictions = checks.predictions is not None and spec.has_client
         self.makes_accuracy = checks.accuracy is not None and spec.has_client
         self._clustering = checks.latency.clustering if checks.latency is not None else 1.0
+        self._windows = SlowWindows(rollouts, sources, thresholds, checks.latency.window if checks.latency else 1)
         self._max_disagreement = spec.shadow.max_disagreement if spec.has_shadow_stage else None
 
         def shared(per_row: list[Floats]) -> Floats:
@@ -57,10 +59,7 @@ class Evidence:
         if checks.errors is not None:
             self._bets["errors"] = label_bets(checks.errors.tolerance, sources)
         if checks.latency is not None:
-            empty = np.zeros((rollouts, rows, sources * thresholds, 4, exceedance.SLOWER.effects.size))
-            self._bets["latency"] = FoldedBets(empty, exceedance.SLOWER, LATE_SHARE)
-            empty = np.zeros((rollouts, rows, sources * thresholds, 4, betting.NOT_WORSE.effects.size))
-            self._latency_for = FoldedBets(empty, betting.NOT_WORSE, 0.0)
+            self._latency_for = np.zeros((rollouts, sources * thresholds, 4, betting.NOT_WORSE.effects.size))
         if checks.predictions is not None and self.makes_predictions:
             ratio, classes = 1.0 + checks.predictions.tolerance, accounts.predicted.shape[1]
             both = []
@@ -72,14 +71,18 @@ class Evidence:
         if checks.accuracy is not None and self.makes_accuracy:
             self._bets["accuracy"] = label_bets(checks.accuracy.tolerance, 1)
         weights = spec.decision.weights
-        self._weights = {name: w for name in self._bets if (w := float(getattr(weights, name))) > 0}
+        named = [n for n in ("errors", "latency", "predictions", "accuracy") if n in self._bets or n == "latency"]
+        self._weights = {
+            n: w for n in named if getattr(checks, n) is not None and (w := float(getattr(weights, n))) > 0
+        }
 
     def take(self, kept: Indices) -> None:
         """Keep these rollouts only. The accounts are taken by their owner."""
         for bets in self._bets.values():
             bets.take(kept)
-        if "latency" in self._bets:
-            self._latency_for.take(kept)
+        self._windows.take(kept)
+        if self._spec.checks.latency is not None:
+            self._latency_for = self._latency_for[kept]
         for name in ("_row", "_stale", "_log_above", "_valid", "_gated", "_allowed"):
             setattr(self, name, getattr(self, name)[kept])
 
@@ -93,21 +96,15 @@ class Evidence:
         flat = tuple(usual.ravel().tolist())
         margins = tuple(exceedance.margin_at(check.margin, usual.ravel()).tolist())
         shape = (len(which), valid.shape[1] * valid.shape[2], 4, -1)
-
-        def per_row(rho: float) -> tuple[Floats, Floats]:
-            # Past the caches: every rollout has rates of its own, which no other will ask for.
-            against = exceedance.slower_bets.__wrapped__((rho,), flat, exceedance.SLOWER, 0.0)
-            in_favour = exceedance.not_slower_bets.__wrapped__((rho,), flat, margins, betting.NOT_WORSE, 0.0)
-            return against.log_factors.reshape(shape), in_favour.log_factors.reshape(shape)
-
-        factors = [per_row(float(r)) for r in self._rho]
-        self._bets["latency"].set_factors(which, np.stack([f[0] for f in factors], axis=1))
-        self._latency_for.set_factors(which, np.stack([f[1] for f in factors], axis=1))
+        # Past the caches: every rollout has rates of its own, which no other will ask for. Proof is taken from the last step alone.
+        last = (float(self._rho[-1]),)
+        in_favour = exceedance.not_slower_bets.__wrapped__(last, flat, margins, betting.NOT_WORSE, 0.0)
+        self._latency_for[which] = in_favour.log_factors.reshape(shape)
+        self._windows.fix(which, rates)
         gated = valid & (usual >= LEAST_GATED_RATE)
         self._valid[which] = valid
         self._gated[which] = np.where(gated.any(axis=(1, 2), keepdims=True), gated, valid)
         self._allowed[which] = np.array(margins).reshape(valid.shape) * usual
-        self._stale[which] = True
 
     def enter(self, which: Indices, row: Indices) -> None:
         """These rollouts are now in another row."""
@@ -118,17 +115,24 @@ class Evidence:
         """Counts of an earlier row than the present have changed."""
         self._stale[which] = True
 
+    def advance(self, judged: Indices) -> None:
+        """Take in what the sources have told of the present row, for the windows of time."""
+        if self._spec.checks.latency is not None:
+            self._windows.advance(judged, self._row[judged], self._accounts)
+
     def failed(self, judged: Indices) -> Flags:
         """Which of the rollouts `judged` are proven worse, shape (len(judged),)."""
         if not self._weights:
             return np.zeros(len(judged), dtype=bool)
         self._fold()
-        capitals = {name: self._bets[name].log_capital(self._events(name)) for name in self._weights}
+        capitals = self._capitals()
         limit = 1 / self._spec.decision.alpha
-        bounds = {name: self._bets[name].bound(capital) for name, capital in capitals.items()}
-        present = {name: self._present(name) for name in bounds}
+        present = {name: self._present(name) for name in self._weights}
         with np.errstate(over="ignore", invalid="ignore"):
-            total = sum(w * np.where(present[n], self._mean(n, bounds[n]), 0.0) for n, w in self._weights.items())
+            bounds = {n: self._mean(n, self._bets[n].bound(capital)) for n, capital in capitals.items()}
+            if "latency" in self._weights:
+                bounds["latency"] = np.exp(self._log_slower(np.arange(len(self._row))))
+            total = sum(w * np.where(present[n], bounds[n], 0.0) for n, w in self._weights.items())
             shares = sum(w * present[n] for n, w in self._weights.items())
         likely = judged[np.asarray(total)[judged] >= limit * (1 - 1e-9) * np.asarray(shares)[judged]]
         failed = np.zeros(len(self._row), dtype=bool)
@@ -139,24 +143,32 @@ class Evidence:
     def log_against(self, which: Indices) -> Floats:
         """The weighted evidence against the candidate, shape (len(which),)."""
         self._fold()
-        return self._log_against({n: self._bets[n].log_capital(self._events(n)) for n in self._weights}, which)
+        return self._log_against(self._capitals(), which)
+
+    def _capitals(self) -> dict[str, Floats]:
+        """Of the bets that are linear in the counts; latency's are of windows."""
+        return {n: self._bets[n].log_capital(self._events(n)) for n in self._weights if n in self._bets}
 
     def _log_against(self, capitals: dict[str, Floats], which: Indices) -> Floats:
         streams = []
-        for name, capital in capitals.items():
-            log_e = self._bets[name].log_e(capital, which)
+        for name in self._weights:
             if name == "latency":
-                log_e = self._latency_mean(log_e, which)
+                log_e = self._log_slower(which)
             elif name == "predictions":
-                log_e = self._with_disagreement(combine.weighted_mean(log_e), which)
+                log_e = self._with_disagreement(
+                    combine.weighted_mean(self._bets[name].log_e(capitals[name], which)), which
+                )
             else:
-                log_e = combine.weighted_mean(log_e)
+                log_e = combine.weighted_mean(self._bets[name].log_e(capitals[name], which))
             streams.append(np.where(self._present(name)[which], log_e, np.nan))
         return combine.weighted_mean(np.stack(streams, axis=-1), list(self._weights.values()))
 
-    def _latency_mean(self, log_e: Floats, which: Indices) -> Floats:
-        by_threshold = np.where(self._valid[which], log_e.reshape(len(which), *self._valid.shape[1:]), np.nan)
-        return combine.weighted_mean(combine.weighted_mean(by_threshold) / self._clustering)
+    def _log_slower(self, which: Indices) -> Floats:
+        """Evidence against the candidate's latency, from the windows: the average over the sources that have thresholds."""
+        has_thresholds = self._valid[which].any(axis=-1)
+        logs = np.where(has_thresholds, self._windows.log_e[which], np.nan)
+        mean: Floats = np.where(has_thresholds.any(axis=-1), combine.weighted_mean(logs), 0.0)
+        return mean
 
     def _with_disagreement(self, shifted: Floats, which: Indices) -> Floats:
         if self._max_disagreement is None:
@@ -165,13 +177,7 @@ class Evidence:
 
     def _mean(self, name: str, bounds: Floats) -> Floats:
         """The check's e-value from its streams'."""
-        if name == "latency":
-            by_source = bounds.reshape(-1, *self._valid.shape[1:])
-            thresholds = self._valid.sum(axis=-1)
-            each = np.where(self._valid, by_source, 0.0).sum(axis=-1) / np.maximum(thresholds, 1)
-            mean: Floats = (each ** (1 / self._clustering)).sum(axis=-1) / np.maximum((thresholds > 0).sum(axis=-1), 1)
-            return mean
-        mean = bounds.mean(axis=-1)
+        mean: Floats = bounds.mean(axis=-1)
         return mean if name != "predictions" or self._max_disagreement is None else (mean + np.exp(self._log_above)) / 2
 
     def _present(self, name: str) -> Flags:
@@ -192,9 +198,7 @@ class Evidence:
         if name == "predictions":
             counts = accounts.predicted[each, :, row]
             return np.concatenate((counts, counts), axis=1)
-        over = accounts.over[each, :, :, row]
-        timed = (accounts.requests[each, :, row] - accounts.errors[each, :, row])[:, :, None]
-        return np.concatenate((over, timed - over), axis=-1).reshape(len(row), -1, 4)
+        raise ValueError(name)
 
     def _all_events(self, name: str, which: Indices, rows: int) -> Floats:
         """Counts of the first rows, (len(which), rows, streams, events)."""
@@ -206,18 +210,13 @@ class Evidence:
         if name == "predictions":
             counts = np.moveaxis(accounts.predicted[which, :, :rows], 2, 1)
             return np.concatenate((counts, counts), axis=2)
-        return accounts.latency_events(which, rows)
+        raise ValueError(name)
 
     def _fold(self) -> None:
         for step in np.unique(self._row[self._stale]):
             which = np.flatnonzero(self._stale & (self._row == step))
             for name, bets in self._bets.items():
                 bets.fold(which, self._all_events(name, which, int(step)), int(step))
-            if "latency" in self._bets:
-                nothing = np.zeros_like(
-                    self._all_events("latency", which, int(step))
-                )  # proof is taken from the last step alone
-                self._latency_for.fold(which, nothing, int(step))
         self._stale[:] = False
 
     def judge_pairs(self, which: Indices) -> Flags:
@@ -260,13 +259,15 @@ class Evidence:
         return passed
 
     def _log_not_slower(self, which: Indices) -> Floats:
-        """Evidence for the candidate's latency, from the present step alone: the weakest of the gated thresholds."""
-        self._fold()
-        events = self._events("latency")
-        not_slower = self._latency_for.log_e(self._latency_for.log_capital(events), which)
-        over, under = events[which, :, 1], events[which, :, 3]
-        allowed = self._allowed[which].reshape(over.shape)
-        below = bounded.log_e_rate_below(over, over + under, allowed)
+        """Evidence for the candidate's latency, from the last step, in which these are: the weakest of the gated thresholds."""
+        accounts, row = self._accounts, self._row[which]
+        over = accounts.over[which, :, :, row]
+        timed = (accounts.requests[which, :, row] - accounts.errors[which, :, row])[:, :, None]
+        events = np.concatenate((over, timed - over), axis=-1).reshape(len(which), -1, 1, 4)
+        capital = (events @ self._latency_for[which])[:, :, 0]
+        not_slower = log_mean_exp(capital, betting.NOT_WORSE.log_weights)
+        of_candidate = events[:, :, 0, 1], events[:, :, 0, 1] + events[:, :, 0, 3]
+        below = bounded.log_e_rate_below(*of_candidate, self._allowed[which].reshape(not_slower.shape))
         either = combine.weighted_mean(np.stack((not_slower, below), axis=-1)).reshape(self._gated[which].shape)
         weakest: Floats = np.where(self._gated[which], either, np.inf).min(axis=(1, 2))
         return weakest / self._clustering

@@ -18,11 +18,11 @@ from relevo.statistics import (
     log_e_not_worse,
     log_e_rate_above,
     log_e_rate_below,
-    log_e_slower,
     log_e_worse,
     margin_at,
     weighted_mean,
 )
+from relevo.statistics.windows import correlation, log_e_slower_in_windows, witnesses
 from tests.unit.rollout.world import Behaviour, World, make_spec
 
 
@@ -73,9 +73,12 @@ def test_the_panel_gives_what_the_tests_give_one_by_one(world: World) -> None:
     assert spec.checks.latency is not None
     clustering = spec.checks.latency.clustering
     for name, table in of.items():
+        windows = state.windows[name]
+        assert sum(windows.slower + windows.faster) > 0
+        per_threshold = log_e_slower_in_windows(windows.slower, windows.faster)
+        slower.append(float(weighted_mean(per_threshold)) * witnesses(correlation(windows.differences)))
         rates = np.array(state.usual_rates[name])
         over, total = table.exceedances(state.thresholds[name], spec.checks.latency.tolerance)
-        slower.append(float(log_e_slower(over, total, table.rho, rates)) / clustering)
         over[:, :-1] = total[:-1] = 0  # only the last step counts for it
         gated = rates >= LEAST_GATED_RATE
         margins = margin_at(spec.checks.latency.margin, rates[gated])

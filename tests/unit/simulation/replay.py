@@ -110,7 +110,7 @@ class Replay:
     def run(self) -> Course:
         tick, log_against = 0, 0.0
         horizon_us = round(self.world.horizon_seconds * 1e6)
-        while tick * self.tick_us < horizon_us:
+        while (tick - 1) * self.tick_us < horizon_us:  # the last look is the first at or after the horizon
             now = START + timedelta(microseconds=tick * self.tick_us)
             decision = plan(self.spec, self.state, self._observe(tick, now), now)
             self.state = decision.state
@@ -123,7 +123,7 @@ class Replay:
             self._make_so(decision.desired, tick)
             self._happen(tick)
             tick += 1
-        return self._course(End.OPEN, tick, log_against)
+        return self._course(End.OPEN, tick - 1, log_against)
 
     def _course(self, end: End, tick: int, log_against: float) -> Course:
         return Course(end, tick * self.tick_us / 1e6, self.state.step, self.split_held, log_against)
@@ -243,6 +243,7 @@ def random_world(rng: np.random.Generator) -> World:
                 "tolerance": float(rng.choice([0.0, 0.1, 0.5])),
                 "margin": float(rng.uniform(1.5, 4)),
                 "gate": bool(rng.random() < 0.7),
+                "window": int(rng.choice([1, 5, 10, 40])),
                 "quantiles": sorted(set(rng.choice([0.25, 0.5, 0.75, 0.9, 0.95, 0.99], 3))),
             },
             0.8,

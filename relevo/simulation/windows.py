@@ -1,0 +1,87 @@
+"""Windows of time of many rollouts at once: `relevo.rollout.windows` with an axis of rollouts in front.
+
+The differential test holds the two equal. `evidence` asks for the log e-values, which change only where a window closes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relevo.rollout.windows import MOST_OVER, USUAL_SHARE
+from relevo.simulation.accounts import Accounts, Indices
+from relevo.statistics.counts import Floats
+from relevo.statistics.windows import KEPT, compared, correlations, log_e_slower_in_windows
+
+__all__ = ["SlowWindows"]
+
+
+class SlowWindows:
+    """Of so many rollouts, sources and thresholds: in which windows the candidate was the slower one."""
+
+    def __init__(self, rollouts: int, sources: int, thresholds: int, least: int) -> None:
+        self._least = least
+        self._row = np.full(rollouts, -1)
+        self._usual = np.full((rollouts, sources, thresholds), np.nan)
+        self._reference = np.zeros((rollouts, sources), dtype=np.intp)
+        self._opened = np.zeros((rollouts, sources, 2))
+        self._opened_over = np.zeros((rollouts, sources, thresholds, 2))
+        self._slower = np.zeros((rollouts, sources, thresholds))
+        self._faster = np.zeros((rollouts, sources, thresholds))
+        self._differences = np.zeros((rollouts, sources, KEPT))
+        self._known = np.zeros((rollouts, sources))
+        self.log_e = np.zeros((rollouts, sources))
+        """Log e-values against the candidate, per source; 0 where it has no thresholds."""
+
+    def take(self, kept: Indices) -> None:
+        """Keep these rollouts only."""
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                setattr(self, name, value[kept])
+
+    def fix(self, which: Indices, usual: Floats) -> None:
+        """The stable revision's rates over the thresholds, (len(which), sources, thresholds); nan where there is none."""
+        self._usual[which] = usual
+        away = np.where(np.isfinite(usual), np.abs(usual - USUAL_SHARE), np.inf)
+        self._reference[which] = away.argmin(axis=-1)
+
+    def advance(self, which: Indices, row: Indices, accounts: Accounts) -> None:
+        """Take in the counts of the rows in which these rollouts are: close the windows that are full and open the next."""
+        moved = self._row[which] != row
+        if moved.any():
+            gone = which[moved]
+            self._row[gone] = row[moved]
+            self._opened[gone] = 0
+            self._opened_over[gone] = 0
+        counted = accounts.requests[which, :, row] - accounts.errors[which, :, row]
+        full = (counted - self._opened[which] >= self._least).all(axis=-1)
+        full &= np.isfinite(self._usual[which]).any(axis=-1)
+        at, source = np.nonzero(full)
+        if at.size:
+            over = accounts.over[which[at], source, :, row[at]]
+            self._close(which[at], source, counted[at, source], over)
+
+    def _close(self, rollout: Indices, source: Indices, counted: Floats, over: Floats) -> None:
+        """`counted`: (windows, 2), `over`: (windows, thresholds, 2)."""
+        opened, opened_over = self._opened[rollout, source], self._opened_over[rollout, source]
+        usual = self._usual[rollout, source]
+        since, over_since = counted - opened, over - opened_over
+        with np.errstate(invalid="ignore", divide="ignore"):
+            before = np.where(opened[:, :1] > 0, opened_over[..., 0] / opened[:, :1], usual)
+        bet_on: NDArray[np.bool_] = before <= MOST_OVER  # not where it is nan: there is no threshold
+        verdict = compared(since[:, :1], since[:, 1:], over_since[..., 0], over_since[..., 1])
+        self._slower[rollout, source] += bet_on & (verdict > 0)
+        self._faster[rollout, source] += bet_on & (verdict < 0)
+        self._opened[rollout, source], self._opened_over[rollout, source] = counted, over
+        there = np.take_along_axis(
+            over_since / since[:, None], self._reference[rollout, source][:, None, None], axis=1
+        )[:, 0]
+        kept = np.roll(self._differences[rollout, source], -1, axis=-1)
+        kept[:, -1] = there[:, 1] - there[:, 0]
+        known = np.minimum(self._known[rollout, source] + 1, KEPT)
+        self._differences[rollout, source], self._known[rollout, source] = kept, known
+        alike = correlations(kept, known)
+        logs = log_e_slower_in_windows(self._slower[rollout, source], self._faster[rollout, source])
+        e_values = np.where(np.isfinite(usual), np.exp(np.minimum(logs, 700.0)), 0.0)
+        mean = np.log(e_values.sum(axis=-1)) - np.log(np.isfinite(usual).sum(axis=-1))
+        self.log_e[rollout, source] = mean * (1 - alike) / (1 + alike)
