@@ -16,6 +16,7 @@ from relevo.rollout.ramp import Step
 from relevo.rollout.spec import RolloutSpec
 from relevo.rollout.state import Phase, RolloutState, Verdict
 from relevo.rollout.tables import latency_thresholds, slow_counts, table_of, usual_rates
+from relevo.rollout.windowing import with_counts
 from relevo.rollout.windows import Windows
 
 __all__ = [
@@ -136,7 +137,7 @@ def with_windows(spec: RolloutSpec, state: RolloutState) -> RolloutState:
     for name, ledger in state.ledger.sources.items():
         if (thresholds := state.thresholds.get(name)) and (rates := state.usual_rates.get(name)):
             counted = slow_counts(ledger, step, thresholds, check.tolerance)
-            windows[name] = windows.get(name, Windows()).with_counts(step, counted, rates, check.window)
+            windows[name] = with_counts(windows.get(name, Windows()), step, counted, rates, check.window)
     return replace(state, windows=windows)
 
 

@@ -1,4 +1,4 @@
-"""Windows of time of many rollouts at once: `relevo.rollout.windows` with an axis of rollouts in front.
+"""Windows of time of many rollouts at once: `relevo.rollout.windowing` with an axis of rollouts in front.
 
 The differential test holds the two equal. `evidence` asks for the log e-values, which change only where a window closes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from relevo.rollout.windows import MOST_OVER, USUAL_SHARE
+from relevo.rollout.windowing import MOST_OVER, USUAL_SHARE
 from relevo.simulation.accounts import Accounts, Indices
 from relevo.statistics.counts import Floats
 from relevo.statistics.windows import KEPT, compared, correlations, log_e_slower_in_windows

@@ -100,7 +100,7 @@ def test_a_rollback_shows_its_numbers(tmp_path):
 
 def test_a_running_rollout_says_that_it_has_not_ended(tmp_path):
     """A page of a rollout under way shows where it is and that nothing is decided."""
-    text = page_of(tmp_path, World(make_spec()), 30, drawn=False)
+    text = page_of(tmp_path, World(make_spec(shadow={"requests": 300})), 30, drawn=False)
     assert "Shifting 2/4</h1>" in text
     assert "Nothing is decided yet." in text
     assert "This rollout has not ended" in text
@@ -144,7 +144,7 @@ def test_short_rollouts_have_a_page(tmp_path, ticks):
 
 def test_lost_samples_take_only_the_plots(tmp_path):
     """Without samples the verdict, the checks and the audit log are still told."""
-    text = page_of(tmp_path, World(make_spec()), 30, samples=False)
+    text = page_of(tmp_path, World(make_spec(shadow={"requests": 300})), 30, samples=False)
     assert "no looks were stored" in text
     assert "Shifting 2/4</h1>" in text
     assert '<td class="mark pass">✓ pass</td>' in text

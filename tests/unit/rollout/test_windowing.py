@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevo.rollout.state import dump_state, load_state
-from relevo.rollout.windows import Windows, reference
+from relevo.rollout.windowing import reference, with_counts
+from relevo.rollout.windows import Windows
 from tests.unit.rollout.world import Behaviour, World, make_spec
 
 RATES = (0.5, 0.25)
@@ -18,44 +19,44 @@ def _counts(stable: int, candidate: int, *over: int) -> tuple[int, ...]:
 
 def test_a_window_closes_when_both_arms_have_enough_answers() -> None:
     """Nothing is said before; then who had the larger share over each threshold, and the next window begins there."""
-    windows = Windows().with_counts("1", _counts(90, 9, 45, 9, 20, 4), RATES, 10)
+    windows = with_counts(Windows(), "1", _counts(90, 9, 45, 9, 20, 4), RATES, 10)
     assert windows.slower == windows.faster == (0, 0)
-    windows = windows.with_counts("1", _counts(100, 10, 50, 10, 25, 2), RATES, 10)
+    windows = with_counts(windows, "1", _counts(100, 10, 50, 10, 25, 2), RATES, 10)
     assert (windows.slower, windows.faster) == ((1, 0), (0, 1))
     assert windows.opened == _counts(100, 10, 50, 10, 25, 2)
     assert windows.differences == (2 / 10 - 25 / 100,)
-    assert windows.with_counts("1", _counts(190, 19, 50, 10, 25, 2), RATES, 10).slower == (1, 0)
+    assert with_counts(windows, "1", _counts(190, 19, 50, 10, 25, 2), RATES, 10).slower == (1, 0)
 
 
 def test_equal_shares_say_nothing() -> None:
     """A tie is a tie, also where the shares are no round fractions."""
-    windows = Windows().with_counts("1", _counts(30, 10, 9, 3, 0, 0), RATES, 10)
+    windows = with_counts(Windows(), "1", _counts(30, 10, 9, 3, 0, 0), RATES, 10)
     assert windows.slower == windows.faster == (0, 0)
     assert windows.differences == (0.0,)
 
 
 def test_a_window_lies_in_one_step() -> None:
     """What a step's last window has not filled is dropped, and the next step's counts begin at nothing."""
-    windows = Windows().with_counts("1", _counts(100, 9, 0, 9, 0, 9), RATES, 10)
-    windows = windows.with_counts("2", _counts(5, 1, 0, 1, 0, 1), RATES, 10)
+    windows = with_counts(Windows(), "1", _counts(100, 9, 0, 9, 0, 9), RATES, 10)
+    windows = with_counts(windows, "2", _counts(5, 1, 0, 1, 0, 1), RATES, 10)
     assert windows.slower == (0, 0)
-    windows = windows.with_counts("2", _counts(20, 10, 0, 10, 0, 10), RATES, 10)
+    windows = with_counts(windows, "2", _counts(20, 10, 0, 10, 0, 10), RATES, 10)
     assert windows.slower == (1, 1)
 
 
 def test_a_threshold_that_the_stable_revision_has_outgrown_is_not_bet_on() -> None:
     """Whether it is bet on is known before the window: by what the stable revision did before it, or usually does."""
-    windows = Windows().with_counts("1", _counts(100, 10, 90, 8, 20, 1), RATES, 10)
+    windows = with_counts(Windows(), "1", _counts(100, 10, 90, 8, 20, 1), RATES, 10)
     assert windows.faster == (1, 1)  # known only now
-    windows = windows.with_counts("1", _counts(200, 20, 180, 18, 40, 1), RATES, 10)
+    windows = with_counts(windows, "1", _counts(200, 20, 180, 18, 40, 1), RATES, 10)
     assert (windows.slower, windows.faster) == ((0, 0), (1, 2))
 
 
 def test_counts_that_fall_open_the_window_anew() -> None:
     """Counts that were taken back are compared with nothing."""
-    windows = Windows().with_counts("1", _counts(9, 9, 1, 1, 1, 1), RATES, 10)
-    fallen = windows.with_counts("1", _counts(11, 11, 2, 0, 2, 2), RATES, 10)
-    again = fallen.with_counts("1", _counts(5, 5, 0, 0, 0, 0), RATES, 10)
+    windows = with_counts(Windows(), "1", _counts(9, 9, 1, 1, 1, 1), RATES, 10)
+    fallen = with_counts(windows, "1", _counts(11, 11, 2, 0, 2, 2), RATES, 10)
+    again = with_counts(fallen, "1", _counts(5, 5, 0, 0, 0, 0), RATES, 10)
     assert again.opened == _counts(5, 5, 0, 0, 0, 0)
     assert again.slower == fallen.slower
 
@@ -85,7 +86,7 @@ def test_every_window_counts_once(added: list[tuple[int, ...]], least: int) -> N
         over_stable += min(slow_stable, more_stable)
         over_candidate += min(slow_candidate, more_candidate)
         before = windows.opened
-        windows = windows.with_counts("1", _counts(stable, candidate, over_stable, over_candidate), (0.3,), least)
+        windows = with_counts(windows, "1", _counts(stable, candidate, over_stable, over_candidate), (0.3,), least)
         if windows.opened != before and before:
             closed += 1
             assert min(windows.opened[0] - before[0], windows.opened[1] - before[1]) >= least
