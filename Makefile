@@ -3,6 +3,7 @@ MODEL    ?= iris
 VERSION  ?= 2
 SCENARIO ?= healthy
 SHADOW   ?= on
+PORT     ?= 8080
 PLATFORM ?= local
 N        ?= 20
 
@@ -25,8 +26,8 @@ $(READY): requirements.lock pyproject.toml
 	$(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --python $(PYTHON) --editable .
 	@touch $@
 
-demo: $(READY)  ## Train two versions, roll the second out by canary, print the verdict (SCENARIO=errors|slow|wrong|flaky-monitor, SHADOW=off)
-	$(PYTHON) -m scripts.demo $(SCENARIO) --model $(MODEL) --shadow $(SHADOW)
+demo: $(READY)  ## Train two versions, roll the second out by canary, print the verdict (SCENARIO=errors|slow|wrong|flaky-monitor, SHADOW=off, PORT=8081)
+	$(PYTHON) -m scripts.demo $(SCENARIO) --model $(MODEL) --shadow $(SHADOW) --port $(PORT)
 
 demo-soak: $(READY)  ## Every scenario N times, and a table of the verdicts
 	$(PYTHON) -m scripts.soak --runs $(N)

@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("scenario", choices=sorted(EXPECTED))
     parser.add_argument("--model", default="iris", choices=["iris", "digits"])
     parser.add_argument("--shadow", default="on", choices=["on", "off"], help="with or without the shadow stage")
+    parser.add_argument("--port", default="8080", help="where users send their requests (default: 8080)")
     options = parser.parse_args(arguments)
     began = time.monotonic()
     candidate = "2" if options.scenario == "healthy" else f"2-{options.scenario}"
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     for version, extra in (("1", STABLE), (candidate, TRAINER_ARGUMENTS[options.scenario])):
         _relevo("train", options.model, "--version", version, "--", "--replace", *extra)
     _say("Serving version 1 behind Envoy")
-    _relevo("up", "-f", str(SAMPLES / f"{options.model}.yaml"))
+    _relevo("up", "-f", str(SAMPLES / f"{options.model}.yaml"), "--port", options.port)
     _say(f"Rolling version {candidate} out by canary")
     code, seconds = rollout(options.scenario, options.model, candidate, shadow=options.shadow == "on")
     _relevo("report", options.model)
