@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.e2e", description=__doc__.partition("\n")[0])
     cluster = os.environ.get("CLUSTER") or "relevo"
     parser.add_argument("--context", default=os.environ.get("CONTEXT") or f"kind-{cluster}")
-    parser.add_argument("--gateway", default=os.environ.get("GATEWAY") or GATEWAY, help="HOST:PORT")
+    parser.add_argument("--gateway", default=GATEWAY, help="HOST:PORT")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     options = parser.parse_args(arguments)
     began = time.monotonic()

@@ -30,8 +30,11 @@ class SourceClient:
         port = self._base_url.port or (443 if self._base_url.scheme == "https" else 80)
         self.address = f"{self._base_url.host}:{port}"
         self._timeout_seconds = timeout_seconds
+        self._client = self._connected()
+
+    def _connected(self) -> httpx.Client:
         # trust_env off: a proxy from the environment must never stand between us and a source on this machine.
-        self._client = httpx.Client(base_url=self._base_url, timeout=timeout_seconds, trust_env=False)
+        return httpx.Client(base_url=self._base_url, timeout=self._timeout_seconds, trust_env=False)
 
     def close(self) -> None:
         """Close the connection."""
@@ -72,6 +75,10 @@ class SourceClient:
         except httpx.HTTPError as error:
             raise NoAnswerError(f"{self.address}: {error or type(error).__name__}") from None
         if response.status_code != httpx.codes.OK:
+            # Perhaps it is somebody else: before a Service's address is known on every node, a connection to it may end up anywhere, and
+            # would stay there as long as it is kept.
+            self._client.close()
+            self._client = self._connected()
             raise NoAnswerError(f"HTTP {response.status_code} from {self.address}{request.url.path}{_excerpt(body)}")
         return body
 

@@ -17,8 +17,8 @@ import yaml
 
 __all__ = ["GATEWAY", "Lab", "LabError", "Object", "until"]
 
-GATEWAY = "127.0.0.1:8080"
-"""Where `make cluster` puts the gateway."""
+GATEWAY = (os.environ.get("RELEVO_GATEWAY") or "http://127.0.0.1:8090").partition("://")[2].rstrip("/")
+"""HOST:PORT of the gateway: where RELEVO_GATEWAY says, or where `make cluster` puts it."""
 
 COMMAND_SECONDS = 120.0
 

@@ -6,6 +6,7 @@ Namespaces and InferenceServices are made once per module and used by its tests 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +20,8 @@ from scripts.lab.rollouts import Site
 from scripts.lab.users import GatewayUsers
 from scripts.lab.watching import Watch
 
-pytestmark = pytest.mark.e2e
+OURS = {"app.kubernetes.io/managed-by": "relevo-e2e"}
+"""Marks our namespaces."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,8 +53,11 @@ def _lab() -> Lab:
 
 @pytest.fixture(scope="session")
 def lab() -> Lab:
-    """The cluster, with an operator that is at work."""
+    """The cluster, with an operator that is at work, and without what an earlier run left behind."""
     lab = _lab()
+    if not os.environ.get("E2E_KEEP"):
+        left = ",".join(f"{key}={value}" for key, value in OURS.items())
+        lab.try_kubectl("delete", "namespace", "-l", left, "--wait=false")
     try:
         wait_for_operator(lab)
     except LabError as error:
@@ -69,11 +74,13 @@ def make_namespace(lab: Lab) -> Iterator[MakeNamespace]:
     made = []
 
     def make(name: str) -> str:
-        lab.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=120s", timeout_seconds=130)
-        until(f"{name} is gone", lambda: lab.get("namespace", name, "default") is None, seconds=60)
-        lab.kubectl("create", "namespace", name)
-        made.append(name)
-        return name
+        # A namespace takes minutes to go; so each has a name of its own.
+        made.append(f"{name}-{secrets.token_hex(2)}")
+        lab.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": made[-1], "labels": OURS}},
+            namespace="default",
+        )
+        return made[-1]
 
     yield make
     if not os.environ.get("E2E_KEEP"):

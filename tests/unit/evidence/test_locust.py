@@ -34,6 +34,7 @@ class Scripted:
         self.body = orjson.dumps(report())
         self.posted = orjson.dumps({"success": True, "message": "Swarming started"})
         self.asked: list[tuple[str, str, bytes]] = []
+        self.callers: list[object] = []
         self.stall: Callable[[], object] = lambda: None
         outer = self
 
@@ -49,6 +50,7 @@ class Scripted:
             def _answer(self, body: bytes) -> None:
                 sent = self.rfile.read(int(self.headers.get("content-length", 0)))
                 outer.asked.append((self.command, self.path, sent))
+                outer.callers.append(self.client_address)
                 self.send_response(outer.status)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -109,6 +111,19 @@ def test_nonsense_is_silence_with_a_reason(server: Scripted, status: int, body: 
     silence = LocustSource(server.url).read()
     assert isinstance(silence, Silence)
     assert reason in silence.reason
+
+
+def test_a_connection_is_kept_only_as_long_as_the_answers_are_good(server: Scripted) -> None:
+    """Whoever says 404 may be somebody else, whom a new connection would not reach."""
+    source = LocustSource(server.url)
+    source.read()
+    source.read()
+    server.status = 404
+    source.read()
+    server.status = 200
+    assert isinstance(source.read(), Reading)
+    first, second, third, fourth = server.callers
+    assert first == second == third != fourth
 
 
 def test_a_source_that_dribbles_is_silent_within_its_timeout(server: Scripted) -> None:
