@@ -22,7 +22,6 @@ from relevo.rollout.state import RolloutState
 from relevo.rollout.tables import Table
 from relevo.rollout.windows import Windows
 from relevo.statistics import exceedance, sample_ratio
-from relevo.statistics.windows import log_e_slower_in_windows, witnesses
 
 __all__ = ["CLIENT", "Evidence", "gather", "judge_split", "log_mean"]
 
@@ -148,7 +147,7 @@ def _slow_requests(spec: RolloutSpec, state: RolloutState, tables: Sequence[Tabl
     measured = [t for t in tables if state.thresholds.get(t.source) and state.usual_rates.get(t.source)]
     if not measured or check is None:
         return None
-    against = log_mean([_against(state.windows.get(t.source, _NO_WINDOWS)) for t in measured])
+    against = log_mean([state.windows.get(t.source, _NO_WINDOWS).log_e for t in measured])
     if state.step < len(expand(spec)):
         return _SlowRequests(against)
     usual = tuple(rate for t in measured for rate in state.usual_rates[t.source])
@@ -160,16 +159,6 @@ def _slow_requests(spec: RolloutSpec, state: RolloutState, tables: Sequence[Tabl
     limits = _allowed_rates(check.margin, usual)
     rates = [_Rate(row[CANDIDATE_OVER], row[CANDIDATE_OVER] + row[-1], p) for row, p in zip(rows, limits, strict=True)]
     return _SlowRequests(against, usual, tuple(not_slower), tuple(rates))
-
-
-def _against(windows: Windows) -> float:
-    """One source's log e-value: the average over its thresholds, with so many witnesses as there are windows unlike their neighbours."""
-    return _log_e_of_windows(windows.slower, windows.faster) * witnesses(windows.alike)
-
-
-@lru_cache(maxsize=256)
-def _log_e_of_windows(slower: tuple[int, ...], faster: tuple[int, ...]) -> float:
-    return log_mean(log_e_slower_in_windows(slower, faster).tolist()) if slower else 0.0
 
 
 def _judge_latency(check: LatencyCheck, slow: _SlowRequests | None, below: Sequence[float]) -> Evidence:

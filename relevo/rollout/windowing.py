@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import add
 
 from relevo.rollout.windows import Windows
-from relevo.statistics.windows import KEPT, compared, correlation
+from relevo.statistics.windows import KEPT, RATIOS, correlation, log_e_of_windows, log_factor, witnesses
 
 __all__ = ["MOST_OVER", "USUAL_SHARE", "reference", "with_counts"]
 
@@ -31,9 +32,6 @@ def with_counts(
     before = windows
     if step != windows.step or len(counted) != len(windows.opened):
         before = replace(windows, step=step, opened=(0,) * len(counted))
-        if len(windows.slower) != len(usual_rates):
-            none = (0,) * len(usual_rates)
-            before = replace(before, slower=none, faster=none)
     since = [now - then for now, then in zip(counted, before.opened, strict=True)]
     if min(since) < 0:
         return replace(before, opened=counted)
@@ -43,20 +41,23 @@ def with_counts(
 
 
 def _closed(before: Windows, counted: tuple[int, ...], since: list[int], usual_rates: Sequence[float]) -> Windows:
-    stable, candidate = since[:2]
-    slower, faster = list(before.slower), list(before.faster)
-    for k, usual in enumerate(usual_rates):
-        # Both are fixed before the window: a bet must not be chosen by its outcome.
-        stable_before, over_before = before.opened[0], before.opened[2 + 2 * k]
-        if (over_before / stable_before if stable_before else usual) > MOST_OVER:
-            continue
-        verdict = compared(stable, candidate, since[2 + 2 * k], since[3 + 2 * k])
-        slower[k] += bool(verdict > 0)
-        faster[k] += bool(verdict < 0)
+    stable, candidate, over_stable, over_candidate = *since[:2], since[2::2], since[3::2]
+    # Both are fixed before the window: a bet must not be chosen by its outcome.
+    stable_before, over_before = before.opened[0], before.opened[2::2]
+    rates = [over / stable_before for over in over_before] if stable_before else usual_rates
+    capitals = before.log_capitals or ((0.0,) * RATIOS.size,) * len(usual_rates)
+    after = tuple(
+        tuple(map(add, capital, log_factor(stable, candidate, slow_stable, slow_candidate)))
+        if rate <= MOST_OVER
+        else capital
+        for capital, slow_stable, slow_candidate, rate in zip(capitals, over_stable, over_candidate, rates, strict=True)
+    )
     at = reference(usual_rates)
-    difference = since[3 + 2 * at] / candidate - since[2 + 2 * at] / stable
+    difference = over_candidate[at] / candidate - over_stable[at] / stable
     differences = (*before.differences, difference)[-KEPT:]
-    return Windows(before.step, counted, tuple(slower), tuple(faster), differences, correlation(differences))
+    alike = correlation(differences)
+    log_e = log_e_of_windows(after) * witnesses(alike)
+    return Windows(before.step, counted, after, before.closed + 1, differences, alike, log_e)
 
 
 def reference(usual_rates: Sequence[float]) -> int:

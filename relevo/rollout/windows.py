@@ -20,10 +20,13 @@ class Windows:
     """The key of the step in which the open one lies."""
     opened: tuple[int, ...] = ()
     """What had been counted in that step when it opened, as `tables.slow_counts` tells it."""
-    slower: tuple[int, ...] = ()
-    """Per threshold, the windows in which the candidate was the slower one, as `statistics.windows.compared` says."""
-    faster: tuple[int, ...] = ()
+    log_capitals: tuple[tuple[float, ...], ...] = ()
+    """Per threshold, what each bet on "the candidate is slower" has made of its capital, in natural logs."""
+    closed: int = 0
+    """How many windows have been compared."""
     differences: tuple[float, ...] = ()
     """By how much the candidate's share was larger at the reference threshold, in the last windows, oldest first."""
     alike: float = 0.0
     """The correlation of neighbouring ones among them, from 0 to below 1."""
+    log_e: float = 0.0
+    """The evidence against the candidate, with only so many witnesses as there are windows unlike their neighbours."""

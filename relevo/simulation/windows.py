@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from relevo.rollout.windowing import MOST_OVER, USUAL_SHARE
 from relevo.simulation.accounts import Accounts, Indices
 from relevo.statistics.counts import Floats
-from relevo.statistics.windows import KEPT, compared, correlations, log_e_slower_in_windows
+from relevo.statistics.windows import KEPT, RATIOS, correlations, log_factors
 
 __all__ = ["SlowWindows"]
 
@@ -26,8 +26,7 @@ class SlowWindows:
         self._reference = np.zeros((rollouts, sources), dtype=np.intp)
         self._opened = np.zeros((rollouts, sources, 2))
         self._opened_over = np.zeros((rollouts, sources, thresholds, 2))
-        self._slower = np.zeros((rollouts, sources, thresholds))
-        self._faster = np.zeros((rollouts, sources, thresholds))
+        self._log_capitals = np.zeros((rollouts, sources, thresholds, RATIOS.size))
         self._differences = np.zeros((rollouts, sources, KEPT))
         self._known = np.zeros((rollouts, sources))
         self.log_e = np.zeros((rollouts, sources))
@@ -69,9 +68,9 @@ class SlowWindows:
         with np.errstate(invalid="ignore", divide="ignore"):
             before = np.where(opened[:, :1] > 0, opened_over[..., 0] / opened[:, :1], usual)
         bet_on: NDArray[np.bool_] = before <= MOST_OVER  # not where it is nan: there is no threshold
-        verdict = compared(since[:, :1], since[:, 1:], over_since[..., 0], over_since[..., 1])
-        self._slower[rollout, source] += bet_on & (verdict > 0)
-        self._faster[rollout, source] += bet_on & (verdict < 0)
+        factors = log_factors(since[:, :1], since[:, 1:], over_since[..., 0], over_since[..., 1])
+        capitals = self._log_capitals[rollout, source] + np.where(bet_on[..., None], factors, 0.0)
+        self._log_capitals[rollout, source] = capitals
         self._opened[rollout, source], self._opened_over[rollout, source] = counted, over
         there = np.take_along_axis(
             over_since / since[:, None], self._reference[rollout, source][:, None, None], axis=1
@@ -81,7 +80,8 @@ class SlowWindows:
         known = np.minimum(self._known[rollout, source] + 1, KEPT)
         self._differences[rollout, source], self._known[rollout, source] = kept, known
         alike = correlations(kept, known)
-        logs = log_e_slower_in_windows(self._slower[rollout, source], self._faster[rollout, source])
-        e_values = np.where(np.isfinite(usual), np.exp(np.minimum(logs, 700.0)), 0.0)
-        mean = np.log(e_values.sum(axis=-1)) - np.log(np.isfinite(usual).sum(axis=-1))
+        highest = capitals.max(axis=(1, 2))
+        e_values = np.exp(capitals - highest[:, None, None]).mean(axis=-1)
+        thresholds = np.isfinite(usual)
+        mean = np.log(np.where(thresholds, e_values, 0.0).sum(axis=-1) / thresholds.sum(axis=-1)) + highest
         self.log_e[rollout, source] = mean * (1 - alike) / (1 + alike)

@@ -1,10 +1,17 @@
 """Latency where requests wait behind one another: in which of many windows of time was the candidate the slower one?
 
 Requests that queue are slow together, so a bet on each of them (`exceedance`) takes one busy moment for hundreds of witnesses. A window is
-one witness, however many requests it has and however alike they are: the bet is on which arm had the larger share of its requests over a
-threshold, `(2p)**won * (2(1-p))**lost`, averaged over chances p above a half. Ties say nothing, and to win takes half a request more than
-a tie (`compared`). Then a candidate that is no slower wins no more windows than it loses, although a small count's share is skewed and
-grainy: exactly where it has no more requests than the stable arm. No share of traffic enters, so a wrong one does no harm.
+one witness, however many requests it has and however alike they are. The bet, per threshold, is on who wins the window:
+
+- the arm with the larger share of its requests over the threshold. Ties say nothing, and the candidate only wins by more than half a
+  request of the arm that has fewer (`compared`). Then, if it is no slower, it wins no more windows than it loses, although a
+  small count's share is skewed and grainy: exactly where it has no more requests than the stable arm.
+- Where fewer than RARE slow requests are to be expected of it among those that the window has: the candidate, if any of them is its own.
+  The chance of that, pi, is known from the arms' numbers of requests where slow ones do not come in clumps. Where they do, and the
+  arms' numbers differ much, this bet (and only this) is somewhat in the candidate's disfavour; the tests say by how much.
+
+To win at odds pi : 1 - pi with a bet on odds r times as high multiplies the capital by r / (1 - pi + pi r), to lose by 1 / (1 - pi + pi r);
+pi is a half in the first case. The e-value is the average over r and over the thresholds. No share of traffic enters.
 
 Where a busy period outlasts a window, neighbouring windows are alike too. `correlation` measures that on the differences between the
 arms' shares, and the log of the e-value is multiplied by (1 - r) / (1 + r), the share of the windows that are witnesses of their own if
@@ -21,18 +28,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from relevo.statistics.counts import Floats
-from relevo.statistics.mixture import Prior, log_mean_exp
 
-__all__ = ["CHANCES", "KEPT", "compared", "correlation", "correlations", "log_e_slower_in_windows", "witnesses"]
+__all__ = [
+    "KEPT",
+    "RARE",
+    "RATIOS",
+    "compared",
+    "correlation",
+    "correlations",
+    "log_e_of_windows",
+    "log_factor",
+    "log_factors",
+    "witnesses",
+]
 
-CHANCES = Prior.of(np.array([0.6, 0.7, 0.8, 0.9, 0.97]), np.ones(5))
-"""Chances p that a slower candidate has the larger share of slow requests in a window, above a half."""
+RATIOS = np.array([1.5, 7 / 3, 4.0, 9.0, 32.0])
+"""By how much the odds of winning a window are bet to be higher than they would be: chances of 0.6, 0.7, 0.8, 0.9, 0.97 at even odds."""
+
+RARE = 0.7
+"""Slow requests of the candidate to be expected in a window, below which the bet is on whether there is any."""
 
 KEPT = 32
 """So many of the last windows tell how alike neighbours are. With all, a fault that shows late would pass for one long busy period."""
@@ -40,36 +60,75 @@ KEPT = 32
 _MOST = 0.97
 
 
-N = TypeVar("N", int, Floats)
+def compared(stable: Floats, candidate: Floats, over_stable: Floats, over_candidate: Floats) -> NDArray[np.int64]:
+    """1 where the candidate had the larger share over the threshold in a window, -1 where the stable arm had, 0 for a tie.
 
-
-def compared(stable: N, candidate: N, over_stable: N, over_candidate: N) -> N:
-    """Above 0 where the candidate was the slower one in a window, below 0 where the stable arm was, else 0.
-
-    `stable`, `candidate`: answers of each arm; `over_stable`, `over_candidate`: those over the threshold. Arrays broadcast. The candidate
-    is slower where its share is larger by more than half a request of the arm that has fewer. Whole numbers, so that a tie is a tie.
+    `stable`, `candidate`: answers of each arm, above 0; `over_stable`, `over_candidate`: those over the threshold. They broadcast.
     """
+    # Whole numbers, so that a tie is a tie.
     difference = over_candidate * stable - over_stable * candidate
-    fewer = np.minimum(stable, candidate)
-    slower = 2 * difference * fewer > stable * candidate
-    verdict: N = slower * 1 - (difference < 0) * 1
+    slower = 2 * difference * np.minimum(stable, candidate) > stable * candidate
+    verdict: NDArray[np.int64] = slower.astype(np.int64) - (difference < 0)
     return verdict
 
 
-def log_e_slower_in_windows(won: ArrayLike, lost: ArrayLike, *, prior: Prior = CHANCES) -> Floats:
-    """Evidence against the candidate: the log e-value against "it is the slower one in at most half of the windows".
+def log_factors(stable: Floats, candidate: Floats, over_stable: Floats, over_candidate: Floats) -> Floats:
+    """The logs of what one window multiplies the capital of each bet by. Arguments as in `compared`; result: (..., RATIOS)."""
+    verdict = compared(stable, candidate, over_stable, over_candidate)
+    over, everything = over_stable + over_candidate, stable + candidate
+    rare = over * candidate < RARE * everything
+    # All of the slow ones drawn from the stable arm's requests, without replacement; impossible where it has fewer.
+    left = np.maximum(stable - over, 0.0)
+    log_none = gammaln(stable + 1) - gammaln(left + 1) - gammaln(everything + 1) + gammaln(everything - over + 1)
+    any_is_its = np.where(over <= stable, -np.expm1(np.minimum(log_none, 0.0)), 1.0)
+    won = np.where(rare, over_candidate > 0, verdict > 0)
+    lost = np.where(rare, (over_candidate == 0) & (over > 0), verdict < 0)
+    chance = np.where(rare, any_is_its, 0.5)[..., None]
+    either = -np.log(1 - chance + chance * RATIOS)
+    factors: Floats = np.where((won | lost)[..., None], either + np.where(won[..., None], np.log(RATIOS), 0.0), 0.0)
+    return factors
 
-    `won`, `lost`: windows in which the candidate had the larger, or the smaller, share of slow requests; counts of equal shape (...).
-    Result: shape (...), before any correction by `witnesses`. Raises ValueError.
+
+def log_factor(stable: int, candidate: int, over_stable: int, over_candidate: int) -> tuple[float, ...]:
+    """`log_factors` of one window and threshold: a decision has a thousandth of a second, and arrays this small cost most of it."""
+    over, everything = over_stable + over_candidate, stable + candidate
+    if over * candidate >= RARE * everything:
+        difference = over_candidate * stable - over_stable * candidate
+        if difference < 0:
+            return _LOST
+        return _WON if 2 * difference * min(stable, candidate) > stable * candidate else _TIED
+    if not over:
+        return _TIED
+    log_none = (
+        math.lgamma(stable + 1)
+        - math.lgamma(stable - over + 1)
+        - math.lgamma(everything + 1)
+        + math.lgamma(everything - over + 1)
+        if over <= stable
+        else -math.inf
+    )
+    chance = -math.expm1(min(log_none, 0.0))
+    return tuple(
+        [(log_ratio if over_candidate else 0.0) - math.log(1 - chance + chance * ratio) for ratio, log_ratio in _LOGS]
+    )
+
+
+_LOGS = tuple((float(ratio), math.log(ratio)) for ratio in RATIOS)
+_LOST = tuple(-math.log((1 + ratio) / 2) for ratio, _ in _LOGS)
+_WON = tuple(lost + log_ratio for lost, (_, log_ratio) in zip(_LOST, _LOGS, strict=True))
+_TIED = (0.0,) * len(_LOGS)
+
+
+def log_e_of_windows(log_capitals: Sequence[Sequence[float]]) -> float:
+    """Evidence against the candidate: the log e-value against "it wins no window more often than by chance", before `witnesses`.
+
+    `log_capitals`: per threshold, sums of `log_factor` over the windows. Raises ValueError.
     """
-    larger, smaller = (np.asarray(counts, dtype=np.float64) for counts in (won, lost))
-    if larger.shape != smaller.shape:
-        raise ValueError(f"lost: must have the shape of won, {larger.shape}, not {smaller.shape}")
-    for name, counts in (("won", larger), ("lost", smaller)):
-        if counts.size and not (counts.min() >= 0 and counts.max() < np.inf):
-            raise ValueError(f"{name}: must be finite and at least 0")
-    gain, loss = np.log(2 * prior.effects), np.log(2 * (1 - prior.effects))
-    return log_mean_exp(larger[..., None] * gain + smaller[..., None] * loss, prior.log_weights)
+    if not log_capitals or {len(bets) for bets in log_capitals} != {len(_LOGS)}:
+        raise ValueError(f"log_capitals: must be {len(_LOGS)} numbers for each of one or more thresholds")
+    logs = [log for bets in log_capitals for log in bets]
+    highest = max(logs)
+    return highest + math.log(sum([math.exp(log - highest) for log in logs]) / len(logs))
 
 
 def correlation(differences: Sequence[float]) -> float:
@@ -84,9 +143,8 @@ def correlation(differences: Sequence[float]) -> float:
     mean = math.fsum(differences) / n
     around = [d - mean for d in differences]
     spread = math.fsum(a * a for a in around)
-    if spread < 1e-12:
-        return _corrected(0.0, n)
-    return _corrected(math.fsum(a * b for a, b in pairwise(around)) / spread, n)
+    raw = math.fsum(a * b for a, b in pairwise(around)) / spread if spread >= 1e-12 else 0.0
+    return min(max(raw + (1 + 3 * max(raw, 0.0)) / n, 0.0), _MOST)
 
 
 def correlations(differences: Floats, count: Floats) -> Floats:
@@ -104,7 +162,3 @@ def correlations(differences: Floats, count: Floats) -> Floats:
 def witnesses(correlation_of_neighbours: float) -> float:
     """Which share of the windows are witnesses of their own, from 1 (none is like its neighbour) to almost 0."""
     return (1 - correlation_of_neighbours) / (1 + correlation_of_neighbours)
-
-
-def _corrected(raw: float, n: int) -> float:
-    return min(max(raw + (1 + 3 * max(raw, 0.0)) / n, 0.0), _MOST)

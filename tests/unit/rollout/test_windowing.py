@@ -2,63 +2,78 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relevo.rollout.state import dump_state, load_state
 from relevo.rollout.windowing import reference, with_counts
 from relevo.rollout.windows import Windows
+from relevo.statistics.windows import RATIOS, log_factor
 from tests.unit.rollout.world import Behaviour, World, make_spec
 
 RATES = (0.5, 0.25)
-
-
-def _counts(stable: int, candidate: int, *over: int) -> tuple[int, ...]:
-    return (stable, candidate, *over)
+NOTHING = (0.0,) * len(RATIOS)
 
 
 def test_a_window_closes_when_both_arms_have_enough_answers() -> None:
-    """Nothing is said before; then who had the larger share over each threshold, and the next window begins there."""
-    windows = with_counts(Windows(), "1", _counts(90, 9, 45, 9, 20, 4), RATES, 10)
-    assert windows.slower == windows.faster == (0, 0)
-    windows = with_counts(windows, "1", _counts(100, 10, 50, 10, 25, 2), RATES, 10)
-    assert (windows.slower, windows.faster) == ((1, 0), (0, 1))
-    assert windows.opened == _counts(100, 10, 50, 10, 25, 2)
+    """Nothing is said before; then every threshold's bets win or lose, and the next window begins there."""
+    windows = with_counts(Windows(), "1", (90, 9, 45, 9, 20, 4), RATES, 10)
+    assert (windows.closed, windows.log_e) == (0, 0.0)
+    windows = with_counts(windows, "1", (100, 10, 50, 10, 25, 2), RATES, 10)
+    assert windows.closed == 1
+    assert windows.log_capitals == (log_factor(100, 10, 50, 10), log_factor(100, 10, 25, 2))
+    assert windows.log_capitals[0][0] > 0 > windows.log_capitals[1][0]
+    assert windows.opened == (100, 10, 50, 10, 25, 2)
     assert windows.differences == (2 / 10 - 25 / 100,)
-    assert with_counts(windows, "1", _counts(190, 19, 50, 10, 25, 2), RATES, 10).slower == (1, 0)
+    assert with_counts(windows, "1", (190, 19, 50, 10, 25, 2), RATES, 10).closed == 1
 
 
-def test_equal_shares_say_nothing() -> None:
-    """A tie is a tie, also where the shares are no round fractions."""
-    windows = with_counts(Windows(), "1", _counts(30, 10, 9, 3, 0, 0), RATES, 10)
-    assert windows.slower == windows.faster == (0, 0)
-    assert windows.differences == (0.0,)
+def test_the_capital_multiplies_from_window_to_window() -> None:
+    """The logs of the factors add up."""
+    windows = with_counts(Windows(), "1", (20, 10, 10, 10, 5, 9), RATES, 10)
+    windows = with_counts(windows, "1", (40, 20, 20, 20, 10, 18), RATES, 10)
+    assert windows.log_capitals[1] == pytest.approx([2 * x for x in log_factor(20, 10, 5, 9)])
 
 
 def test_a_window_lies_in_one_step() -> None:
     """What a step's last window has not filled is dropped, and the next step's counts begin at nothing."""
-    windows = with_counts(Windows(), "1", _counts(100, 9, 0, 9, 0, 9), RATES, 10)
-    windows = with_counts(windows, "2", _counts(5, 1, 0, 1, 0, 1), RATES, 10)
-    assert windows.slower == (0, 0)
-    windows = with_counts(windows, "2", _counts(20, 10, 0, 10, 0, 10), RATES, 10)
-    assert windows.slower == (1, 1)
+    windows = with_counts(Windows(), "1", (100, 9, 0, 9, 0, 9), RATES, 10)
+    windows = with_counts(windows, "2", (5, 1, 0, 1, 0, 1), RATES, 10)
+    assert windows.closed == 0
+    windows = with_counts(windows, "2", (20, 10, 0, 10, 0, 10), RATES, 10)
+    assert windows.log_capitals[0] == log_factor(20, 10, 0, 10)
 
 
 def test_a_threshold_that_the_stable_revision_has_outgrown_is_not_bet_on() -> None:
     """Whether it is bet on is known before the window: by what the stable revision did before it, or usually does."""
-    windows = with_counts(Windows(), "1", _counts(100, 10, 90, 8, 20, 1), RATES, 10)
-    assert windows.faster == (1, 1)  # known only now
-    windows = with_counts(windows, "1", _counts(200, 20, 180, 18, 40, 1), RATES, 10)
-    assert (windows.slower, windows.faster) == ((0, 0), (1, 2))
+    windows = with_counts(Windows(), "1", (100, 10, 90, 8, 20, 1), RATES, 10)
+    assert windows.log_capitals[0] == log_factor(100, 10, 90, 8)  # known only now
+    after = with_counts(windows, "1", (200, 20, 180, 18, 40, 1), RATES, 10)
+    assert after.log_capitals[0] == windows.log_capitals[0]
+    assert after.log_capitals[1] != windows.log_capitals[1]
 
 
 def test_counts_that_fall_open_the_window_anew() -> None:
     """Counts that were taken back are compared with nothing."""
-    windows = with_counts(Windows(), "1", _counts(9, 9, 1, 1, 1, 1), RATES, 10)
-    fallen = with_counts(windows, "1", _counts(11, 11, 2, 0, 2, 2), RATES, 10)
-    again = with_counts(fallen, "1", _counts(5, 5, 0, 0, 0, 0), RATES, 10)
-    assert again.opened == _counts(5, 5, 0, 0, 0, 0)
-    assert again.slower == fallen.slower
+    windows = with_counts(Windows(), "1", (9, 9, 1, 1, 1, 1), RATES, 10)
+    fallen = with_counts(windows, "1", (11, 11, 2, 0, 2, 2), RATES, 10)
+    again = with_counts(fallen, "1", (5, 5, 0, 0, 0, 0), RATES, 10)
+    assert again.opened == (5, 5, 0, 0, 0, 0)
+    assert again.log_capitals == fallen.log_capitals
+
+
+def test_windows_that_are_all_alike_are_few_witnesses() -> None:
+    """A candidate that is slow for a long while and fast for a long while has no more against it than a few windows say."""
+    windows, alternating = Windows(), Windows()
+    for n in range(1, 31):
+        slow_run = 8 * min(n, 15)
+        windows = with_counts(windows, "1", (10 * n, 10 * n, 4 * n, slow_run), (0.4,), 10)
+        alternating = with_counts(alternating, "1", (10 * n, 10 * n, 4 * n, 8 * ((n + 1) // 2)), (0.4,), 10)
+    assert windows.alike > 0.8
+    assert alternating.alike < 0.1
+    assert windows.log_capitals == pytest.approx(alternating.log_capitals)
+    assert abs(windows.log_e) < abs(alternating.log_e) / 5
 
 
 def test_likeness_is_measured_at_the_threshold_that_a_quarter_exceeds() -> None:
@@ -73,23 +88,22 @@ def test_the_windows_live_in_the_state() -> None:
     while world.state.step < 2:
         world.tick()
         world.pass_time(0.5)
-    assert world.state.windows["locust"].differences
+    assert world.state.windows["locust"].closed > 5
     assert load_state(dump_state(world.state)) == world.state
 
 
 @given(st.lists(st.tuples(*(st.integers(0, 40) for _ in range(4))), min_size=1, max_size=60), st.integers(1, 30))
-def test_every_window_counts_once(added: list[tuple[int, ...]], least: int) -> None:
-    """Per threshold there are at most as many verdicts as windows, and each window has at least its answers."""
-    windows, stable, candidate, over_stable, over_candidate, closed = Windows(), 0, 0, 0, 0, 0
+def test_every_window_has_its_answers(added: list[tuple[int, ...]], least: int) -> None:
+    """Whatever comes when, each closed window has at least so many answers of each arm, and no answer is in two."""
+    windows, counted, seen = Windows(), [0, 0, 0, 0], 0
     for more_stable, more_candidate, slow_stable, slow_candidate in added:
-        stable, candidate = stable + more_stable, candidate + more_candidate
-        over_stable += min(slow_stable, more_stable)
-        over_candidate += min(slow_candidate, more_candidate)
-        before = windows.opened
-        windows = with_counts(windows, "1", _counts(stable, candidate, over_stable, over_candidate), (0.3,), least)
-        if windows.opened != before and before:
-            closed += 1
-            assert min(windows.opened[0] - before[0], windows.opened[1] - before[1]) >= least
-        elif windows.opened != before and any(windows.opened):
-            closed += 1
-    assert windows.slower[0] + windows.faster[0] <= closed
+        more = (more_stable, more_candidate, min(slow_stable, more_stable), min(slow_candidate, more_candidate))
+        counted = [a + b for a, b in zip(counted, more, strict=True)]
+        before, windows = windows, with_counts(windows, "1", tuple(counted), (0.3,), least)
+        if windows.closed > before.closed:
+            opened = before.opened or (0,) * 4
+            assert min(counted[0] - opened[0], counted[1] - opened[1]) >= least
+            seen += counted[1] - opened[1]
+            assert windows.opened == tuple(counted)
+    assert seen <= counted[1]
+    assert windows.closed * least <= seen or windows.closed == 0
