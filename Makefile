@@ -4,7 +4,7 @@ VERSION  ?= 2
 SCENARIO ?= healthy
 SHADOW   ?= on
 PORT     ?= 8080
-PLATFORM ?= local
+PLATFORM ?= kserve
 N        ?= 20
 
 VENV   := .venv
@@ -12,8 +12,9 @@ PYTHON := $(VENV)/bin/python
 RELEVO := $(VENV)/bin/relevo
 UV     := 0.13.8
 READY  := $(VENV)/.ready
+WHERE  := --platform $(PLATFORM) $(if $(CONTEXT),--context $(CONTEXT)) $(if $(NAMESPACE),--namespace $(NAMESPACE))
 
-.PHONY: help demo demo-soak test e2e lint format model deploy-canary promote rollback status loadtest report bench docs clean
+.PHONY: help demo demo-soak test e2e lint format model deploy-canary promote rollback status dashboard loadtest report bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## List the verbs
@@ -47,23 +48,26 @@ format: $(READY)  ## Format the code
 model: $(READY)  ## Train VERSION of MODEL into the local package store
 	$(RELEVO) train $(MODEL) --version $(VERSION)
 
-deploy-canary: $(READY)  ## Roll VERSION of MODEL out by canary on PLATFORM
-	$(RELEVO) deploy-canary $(MODEL) -f k8s/samples/rollout-$(MODEL).yaml --version $(VERSION) --platform $(PLATFORM)
+deploy-canary: $(READY)  ## Roll VERSION of MODEL out by canary on a cluster (CONTEXT=, NAMESPACE=, SCENARIO=errors|..., PLATFORM=local)
+	$(PYTHON) -m scripts.canary $(SCENARIO) --model $(MODEL) --version $(VERSION) --shadow $(SHADOW) $(WHERE)
 
 promote: $(READY)  ## Go on to the next step of MODEL's rollout now
-	$(RELEVO) promote $(MODEL)
+	$(RELEVO) promote $(MODEL) $(WHERE)
 
 rollback: $(READY)  ## Give all traffic back to the stable revision of MODEL
-	$(RELEVO) rollback $(MODEL)
+	$(RELEVO) rollback $(MODEL) $(WHERE)
 
 status: $(READY)  ## Show where MODEL's rollout is
-	$(RELEVO) status $(MODEL)
+	$(RELEVO) status $(MODEL) $(WHERE)
 
-loadtest: $(READY)  ## Send load to MODEL with Locust's dashboard open
+dashboard: $(READY)  ## Open Locust's web UI of MODEL's rollout on this machine
+	$(RELEVO) dashboard $(MODEL) $(WHERE)
+
+loadtest: $(READY)  ## Send load to MODEL on this machine with Locust's dashboard open
 	$(RELEVO) loadtest $(MODEL)
 
 report: $(READY)  ## Write the report of MODEL's last rollout
-	$(RELEVO) report $(MODEL)
+	$(RELEVO) report $(MODEL) $(WHERE)
 
 bench: $(READY)  ## Run the benchmarks and print their tables
 	$(PYTHON) -m benchmarks

@@ -6,12 +6,15 @@ draws its charts, come every three seconds, and a decision should not wait for t
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import gevent
-import locust.runners
 
 from loadtests.orders import Orders
 from loadtests.tally import Tally
@@ -25,8 +28,8 @@ _ORDERS_MESSAGE = "relevo_orders"
 _COUNTS_SECONDS = 0.2
 _ORDERS_SECONDS = 1.0
 _ORDERS_VALID_SECONDS = 3.0
-_MASTER_LOST_SECONDS = 6
-"""A master that came back knows its old workers no more, and does not answer them: they end, and are started again as new ones."""
+_MASTER_LOST_SECONDS = 5.0
+"""A master that came back knows its old workers no more, and does not answer them: they begin anew, and report to it as new ones."""
 
 
 def lead_workers(environment: Any, tally: Tally, orders: Orders) -> Callable[[], None]:
@@ -49,7 +52,6 @@ def lead_workers(environment: Any, tally: Tally, orders: Orders) -> Callable[[],
 
 def follow_master(environment: Any, tally: Tally, orders: Orders) -> None:
     """On a worker: hand over the counts, and do as the master says."""
-    locust.runners.MASTER_HEARTBEAT_TIMEOUT = _MASTER_LOST_SECONDS
 
     def on_orders(msg: Any, **_: Any) -> None:
         targets = msg.data["shadow"]
@@ -62,10 +64,21 @@ def follow_master(environment: Any, tally: Tally, orders: Orders) -> None:
 
     environment.runner.register_message(_ORDERS_MESSAGE, on_orders)
     environment.runner.greenlet.spawn(_repeat, _COUNTS_SECONDS, hand_over)
+    environment.runner.greenlet.spawn(_repeat, 1.0, lambda: _begin_anew_without_master(environment.runner))
     # Its last report goes out when a worker ends, after its last request: what is left goes with it.
     environment.events.report_to_master.add_listener(hand_over)
     # Ask, for what the master sent when this worker connected came before there was a listener.
     environment.runner.send_message(_ORDERS_MESSAGE)
+
+
+def _begin_anew_without_master(runner: Any) -> None:
+    """Start this process over when the master has been silent; ended, a container would come back later and later."""
+    heard_at = runner.last_heartbeat_timestamp
+    if heard_at is not None and time.time() - heard_at > _MASTER_LOST_SECONDS:
+        logging.getLogger(__name__).warning(
+            "The master has not answered for %g s: beginning anew", _MASTER_LOST_SECONDS
+        )
+        os.execv(sys.executable, sys.orig_argv)
 
 
 def _repeat(seconds: float, act: Callable[[], None]) -> None:

@@ -75,8 +75,8 @@ def _show_idle(journal: Journal, name: str, output: Output) -> None:
         emit({"target": name, "phase": None, "stable": stable}, output)
         return
     ready = "ready" if stable["ready"] else f"not ready: {detail}"
-    revision = stable["revision"] or "nothing yet"
-    say(f"{name}: {revision} serves {stable['storageUri']} ({ready}); there has been no rollout.")
+    serves = f"{stable['revision']} serves" if stable["revision"] else "is to serve"
+    say(f"{name}: {serves} {stable['storageUri']} ({ready}); there has been no rollout.")
 
 
 def _show_once(journal: Journal, record: Record, output: Output) -> None:
