@@ -61,11 +61,12 @@ def candidate_of(world: World) -> Revision | None:
 
 
 def is_returning(world: World) -> bool:
-    """Whether a rollback is under way that brings the stable model back into the spec."""
-    stable = world.stable
-    if stable is None or world.service.canary_percent is None:
+    """Whether a rollback is under way that brings the stable model back into the spec, or KServe has yet to take its last step."""
+    stable, newest = world.stable, world.newest
+    if stable is None or newest is None or world.service.storage_uri != stable.storage_uri:
         return False
-    return world.service.storage_uri == stable.storage_uri
+    # Without the field, KServe is about to make the newest revision the stable one: who begins before that compares with one that goes.
+    return world.service.canary_percent is not None or newest.storage_uri == stable.storage_uri
 
 
 def is_ready(world: World, revision: Revision) -> bool:
@@ -101,6 +102,10 @@ def _shown_candidate(world: World, stable: Revision, style: AddressStyle) -> Rev
         return _pending(service)  # the newest revision is of a rollout before; ours is about to be made
     if is_returning(world) and newest is not None and newest.name != stable.name:
         return _retiring(world, stable, newest)
+    before = world.revision(service.rolled_out_before)
+    if before is not None and before.name != stable.name and not world.route.confirmed:
+        detail = f"requests may still reach it: {world.route.detail}"
+        return RevisionStatus(before.name, before.storage_uri, ready=False, detail=detail)
     return None
 
 
