@@ -41,13 +41,20 @@ _DRAWN = {
 Row = dict[str, Any]
 
 
+SHADOW_PAIRS, SHADOW_ALPHA = 1000, 0.006
+"""With shadow traffic first: as many pairs as the default policy has, and an alpha that gives the reference's false alarms."""
+
+
 def _reference(row: str, runs: int, seed: int) -> Row:
-    """The table of the design: one stream, a look after every event."""
+    """The table of the design: one stream, a look after every event; and the same after a stage of shadow traffic."""
     rng = np.random.default_rng(seed)
-    kind, _, what = row.partition(" ")
+    rest = row.removeprefix("shadowed ")
+    kind, _, what = rest.partition(" ")
+    pairs, alpha = (SHADOW_PAIRS, SHADOW_ALPHA) if row != rest else (0, 0.01)
     if kind == "promotion":
         margin = float(what)
-        outcome = operating_table.promotion(rng, runs, margin, events={1.5: 4000, 2.0: 1500}.get(margin, 600))
+        events = {1.5: 4000, 2.0: 1500}.get(margin, 600)
+        outcome = operating_table.promotion(rng, runs, margin, events, shadow_pairs=pairs)
         values = np.where(outcome.decided, outcome.exposed, np.inf)
         median, p90 = np.quantile(values, [0.5, 0.9])
         # The standard error of a quantile by its neighbours: what the quantile would be one standard error of its rank away.
@@ -59,10 +66,13 @@ def _reference(row: str, runs: int, seed: int) -> Row:
             "median": {"mean": float(median), "standard_error": float(high - low) / 2},
         }
     if kind == "errors":
-        outcome = operating_table.rollback_for_errors(rng, runs, float(what))
+        outcome = operating_table.rollback_for_errors(rng, runs, float(what), alpha=alpha, shadow_pairs=pairs)
     else:
-        outcome = operating_table.rollback_for_latency(rng, runs, operating_table.SLOWDOWNS[what][0])
-    share, error = outcome.share
+        slowdown = operating_table.SLOWDOWNS[what][0]
+        outcome = operating_table.rollback_for_latency(
+            rng, runs, slowdown, alpha=alpha, shadow_pairs=pairs, by_windows=True
+        )
+    share, error = binomial(int(outcome.decided.sum()), runs)
     exposed = float(outcome.exposed.std(ddof=1) / math.sqrt(runs)) if runs > 1 else math.nan
     return {
         "runs": runs,
@@ -78,10 +88,10 @@ _REFERENCES = {
 }
 
 SECTIONS: Mapping[str, tuple[tuple[str, ...], Callable[[str, int, int], Row]]] = {
-    "reference": (tuple(_REFERENCES), _reference),
+    "reference": ((*_REFERENCES, *(f"shadowed {name}" for name in _REFERENCES)), _reference),
     "policy": (tuple(policies_simulated.DEFAULT_CANDIDATES), policies_simulated.default_policy),
     "conditions": (tuple(policies_simulated.CONDITIONS), policies_simulated.long_watch),
-    "queues": (tuple(queueing.UTILISATIONS), queueing.false_alarms),
+    "queues": (tuple(queueing.ROWS), queueing.row),
     "variants": (tuple(policies_simulated.VARIANTS), policies_simulated.variant),
     "rules": (tuple(rules_compared.CANDIDATES), rules_compared.compare),
 }
@@ -140,30 +150,44 @@ def _tables(numbers: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 def _reference_table(rows: Mapping[str, Row]) -> list[str]:
     lines = [
-        "| candidate | runs | rolled back | exposed, mean | reference | gain in exposure |",
-        "| --- |" + " --- |" * 5,
+        "| candidate | runs | one stream: rolled back | exposed, mean | shadowed first: rolled back | exposed, mean | reference "
+        "| gain of the latter |",
+        "| --- |" + " --- |" * 7,
     ]
     promotions = [
-        "| margin | runs | candidate requests, median (p90) | reference | gain in the median |",
-        "| --- |" + " --- |" * 4,
+        "| margin | runs | one stream: requests of both arms, median (p90) | shadowed first: the same | reference | gain "
+        "| gain, shadowed first |",
+        "| --- |" + " --- |" * 6,
     ]
     for name, reference in _REFERENCES.items():
-        if (row := rows.get(name)) is None:
+        row, after = rows.get(name), rows.get(f"shadowed {name}")
+        if row is None or after is None:
             continue
+        runs = min(row["runs"], after["runs"])
         if name.startswith("promotion"):
-            median = row["median"]
-            old = float(reference.split()[0])
-            text = f"{row['requests']['median']:,.0f} ± {median['standard_error']:,.0f} ({row['requests']['p90']:,.0f})"
-            promotions.append(f"| {name.split()[1]} | {row['runs']:,} | {text} | {reference} | {_gain(old, median)} |")
+            whole = [_of_both_arms(row, 0), _of_both_arms(after, SHADOW_PAIRS)]
+            median, p90 = (float(n.strip("()")) / operating_table.RHO for n in reference.split())
+            cells = [f"{m['mean']:,.0f} ± {m['standard_error']:,.0f} ({high:,.0f})" for m, high in whole]
+            gains = [_gain(median, m) for m, _ in whole]
+            lines_of = [name.split()[1], f"{runs:,}", *cells, f"{median:,.0f} ({p90:,.0f})", *gains]
+            promotions.append(f"| {' | '.join(lines_of)} |")
             continue
-        mean = row["exposed"]
-        old_text = reference.split("/")[-1].strip()
-        gain = _gain(float(old_text), mean) if old_text.isdigit() else ""
+        old = reference.split("/")[-1].strip()
+        gain = _gain(float(old), after["exposed"]) if old.isdigit() else ""
         label = name if not name.startswith("errors") else f"errors x{name.split()[1]}"
-        lines.append(
-            f"| {label} | {row['runs']:,} | {_share(row['rolled_back'])} | {_mean(mean)} | {reference or '-'} | {gain} |"
-        )
+        cells = [text for r in (row, after) for text in (_share(r["rolled_back"]), _mean(r["exposed"]))]
+        lines.append(f"| {label} | {runs:,} | {' | '.join(cells)} | {reference or '-'} | {gain} |")
     return [*lines, "", *promotions]
+
+
+def _of_both_arms(row: Row, pairs: int) -> tuple[dict[str, float], float]:
+    """The requests of both arms, shadowed ones too, until the promotion: median with its standard error, and p90."""
+    scale = 1 / operating_table.RHO
+    median = {
+        "mean": row["median"]["mean"] * scale + 2 * pairs,
+        "standard_error": row["median"]["standard_error"] * scale,
+    }
+    return median, row["requests"]["p90"] * scale + 2 * pairs
 
 
 def _gain(old: float, mean: Mapping[str, float]) -> str:
@@ -207,19 +231,25 @@ def _conditions_table(rows: Mapping[str, Row]) -> list[str]:
 
 
 def _queues_table(rows: Mapping[str, Row]) -> list[str]:
-    columns = [*(f"clustering {c}" for c in queueing.CLUSTERINGS), *(f"windows of {w}" for w in queueing.WINDOWS)]
-    lines = [
-        f"| server | runs | rank correlation of neighbours | {' | '.join(columns)} |",
-        "| --- |" + " --- |" * (2 + len(columns)),
-    ]
-    for name in queueing.UTILISATIONS:
-        if row := rows.get(name):
-            shares = []
-            for column in columns:
-                wrong = row[column]["share"] - 3 * row[column]["standard_error"] > queueing.ALPHA
-                shares.append(f"**{_share(row[column])}**" if wrong else _share(row[column]))
-            lines.append(f"| {name} | {row['runs']:,} | {row['neighbours']['mean']:.2f} | {' | '.join(shares)} |")
-    return lines
+    head = f"| server | runs | alike | {' | '.join(queueing.COLUMNS)} |"
+    healthy = [head, "| --- |" + " --- |" * (2 + len(queueing.COLUMNS))]
+    slower = [head.replace("server", "server, candidate"), healthy[1]]
+    for name, (_, factor, stalled) in queueing.ROWS.items():
+        if (row := rows.get(name)) is None:
+            continue
+        cells = []
+        for column in queueing.COLUMNS:
+            if factor > 1 or stalled:
+                cells.append(f"{_mean(row[f'{column}: requests'])} ({100 * row[column]['share']:.0f} %)")
+                continue
+            wrong = row[column]["share"] - 3 * row[column]["standard_error"] > queueing.ALPHA
+            cells.append(f"**{_share(row[column])}**" if wrong else _share(row[column]))
+        of = slower if factor > 1 or stalled else healthy
+        of.append(f"| {name} | {row['runs']:,} | {row['neighbours']['mean']:.2f} | {' | '.join(cells)} |")
+    return [
+        "Healthy, rolled back:", "", *healthy, "",
+        "Slower: the candidate's requests until the rollback, of at most 10,000 (and how often there is one):", "", *slower,
+    ]  # fmt: skip
 
 
 def _variants_table(rows: Mapping[str, Row]) -> list[str]:

@@ -14,12 +14,14 @@ end in runs without one.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from benchmarks.windows_judged import Judge
 from relevo.statistics import log_e_not_worse, log_e_slower, log_e_worse, log_limit
 from relevo.statistics.counts import Floats
 
@@ -29,7 +31,7 @@ RHO, BASE_RATE, REQUESTS = 0.1, 0.005, 60_000
 MEDIAN_MS, P99_MS = 100.0, 320.0
 SPREAD = np.log(P99_MS / MEDIAN_MS) / norm.ppf(0.99)
 QUANTILES = np.array([0.5, 0.75, 0.9, 0.95, 0.99])
-LOOK_EVERY, LOOKS_AT_ONCE, CHUNK = 20, 50, 250
+LOOK_EVERY, PAIRS_A_LOOK, LOOKS_AT_ONCE, CHUNK = 20, 10, 50, 250
 
 ERRORS_REFERENCE = {
     1.0: "0.4 %",
@@ -81,36 +83,61 @@ class Outcome:
         return share, float(np.sqrt(share * (1 - share) / self.decided.size))
 
 
-def rollback_for_errors(rng: np.random.Generator, runs: int, ratio: float) -> Outcome:
-    """Simulate rollouts whose candidate fails `ratio` times as often."""
+def rollback_for_errors(
+    rng: np.random.Generator, runs: int, ratio: float, *, alpha: float = 0.01, shadow_pairs: int = 0
+) -> Outcome:
+    """Simulate rollouts whose candidate fails `ratio` times as often; `shadow_pairs` rows go to both arms before the first user."""
     rate = BASE_RATE * (RHO * ratio + 1 - RHO)
-    events = int(REQUESTS * rate + 6 * np.sqrt(REQUESTS * rate))
-
-    def crossed(bad: Floats) -> NDArray[np.bool_]:
-        return log_e_worse(bad[..., None, :], RHO) >= log_limit(0.01)
-
+    events, limit = int(REQUESTS * rate + 6 * np.sqrt(REQUESTS * rate)), log_limit(alpha)
     parts = []
     for size in _chunks(runs):
+        shadow, found = _shadowed_failures(rng, size, ratio, shadow_pairs, lambda bad: log_e_worse(bad, 0.5) >= limit)
         bad, requests = _failures(rng, (size, events), ratio)
-        parts.append(_first(rng, crossed(bad) & (requests <= REQUESTS), bad, requests, ratio))
+        crossed = log_e_worse(_after(shadow, bad), (0.5, RHO)) >= limit
+        outcome = _first(rng, crossed & (requests <= REQUESTS), bad, requests, ratio)
+        parts.append(Outcome(outcome.decided | found, np.where(found, 0.0, outcome.exposed)))
     return _joined(parts)
 
 
-def promotion(rng: np.random.Generator, runs: int, margin: float, events: int) -> Outcome:
-    """Simulate rollouts of a healthy candidate, which may be promoted once "fails at least `margin` times as often" is rejected."""
+def promotion(rng: np.random.Generator, runs: int, margin: float, events: int, *, shadow_pairs: int = 0) -> Outcome:
+    """Simulate rollouts of a healthy candidate, which may be promoted once "fails at least `margin` times as often" is rejected.
+
+    "exposed" counts users' requests to the candidate, not the shadowed ones.
+    """
     parts = []
     for size in _chunks(runs):
+        shadow, _ = _shadowed_failures(rng, size, 1.0, shadow_pairs, None)
         bad, requests = _failures(rng, (size, events), 1.0)
-        crossed = log_e_not_worse(bad[..., None, :], RHO, margin) >= log_limit(0.05)
+        # It may be promoted at the first user's request, too.
+        bad, requests = (np.concatenate((np.zeros_like(c[:, :1]), c), axis=1) for c in (bad, requests))
+        crossed = log_e_not_worse(_after(shadow, bad), (0.5, RHO), margin) >= log_limit(0.05)
         parts.append(_first(rng, crossed, bad, requests, 1.0))
     return _joined(parts)
 
 
-def rollback_for_latency(rng: np.random.Generator, runs: int, slowdown: Slowdown) -> Outcome:
-    """Simulate rollouts whose candidate is slower. The thresholds are the stable arm's true quantiles."""
+def rollback_for_latency(
+    rng: np.random.Generator,
+    runs: int,
+    slowdown: Slowdown,
+    *,
+    alpha: float = 0.01,
+    shadow_pairs: int = 0,
+    by_windows: bool = False,
+) -> Outcome:
+    """Simulate rollouts whose candidate is slower. The thresholds are the stable arm's true quantiles.
+
+    `by_windows`: as production judges; else every request is bet on by itself (no pairs then).
+    """
     parts = []
+    rates = 1 - QUANTILES
     for size in _chunks(runs):
         decided, exposed = np.zeros(size, dtype=bool), np.zeros(size)
+        judge = Judge(size, rates)
+        if shadow_pairs:
+            pairs_over, pairs = _latency_looks(rng, size, slowdown, shadow_pairs // PAIRS_A_LOOK, PAIRS_A_LOOK)
+            every = np.arange(size)
+            for t in range(pairs.shape[1]):
+                decided |= judge.log_e(every, pairs[:, t], pairs_over[:, t]) >= log_limit(alpha)
         over, total = np.zeros((size, QUANTILES.size, 2)), np.zeros((size, 2))
         for _ in range(
             0, REQUESTS, LOOK_EVERY * LOOKS_AT_ONCE
@@ -118,12 +145,15 @@ def rollback_for_latency(rng: np.random.Generator, runs: int, slowdown: Slowdown
             running = np.flatnonzero(~decided)
             if not running.size:
                 break
-            more_over, more = _latency_looks(rng, running.size, slowdown)
+            more_over, more = _latency_looks(rng, running.size, slowdown, LOOKS_AT_ONCE)
             more_over += over[running, None]
             more += total[running, None]
-            rates = 1 - QUANTILES
-            log_e = log_e_slower(more_over[..., None, :], more[..., None, :], RHO, rates)
-            crossed = log_e >= log_limit(0.01)
+            if by_windows:
+                looks = [judge.log_e(running, more[:, t], more_over[:, t], 1) for t in range(LOOKS_AT_ONCE)]
+                log_e = np.stack(looks, axis=1)
+            else:
+                log_e = log_e_slower(more_over[..., None, :], more[..., None, :], RHO, rates)
+            crossed = log_e >= log_limit(alpha)
             decided[running] = crossed.any(axis=1)
             last = np.where(decided[running], crossed.argmax(axis=1), -1)
             exposed[running] = more[np.arange(running.size), last, 1]
@@ -132,16 +162,44 @@ def rollback_for_latency(rng: np.random.Generator, runs: int, slowdown: Slowdown
     return _joined(parts)
 
 
-def _latency_looks(rng: np.random.Generator, runs: int, slowdown: Slowdown) -> tuple[Floats, Floats]:
-    """Requests over each threshold (runs, looks, thresholds, 2) and all requests (runs, looks, 2), cumulated over some looks."""
+def _shadowed_failures(
+    rng: np.random.Generator,
+    runs: int,
+    ratio: float,
+    pairs: int,
+    crossed: Callable[[Floats], NDArray[np.bool_]] | None,
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Failures by arm of all shadowed rows (runs, 2), and where `crossed` says so of them after any row (runs,)."""
+    failed = rng.random((runs, pairs, 2)) < BASE_RATE * np.array([1.0, ratio])
+    bad = failed.cumsum(axis=1).astype(np.float64)
+    found = np.zeros(runs, dtype=bool)
+    if crossed is not None and pairs:
+        found |= crossed(bad[:, :, None]).any(axis=1)
+    return (bad[:, -1] if pairs else np.zeros((runs, 2))), found
+
+
+def _after(shadow: Floats, bad: Floats) -> Floats:
+    """Counts of both steps, (runs, events, 2 steps, 2 arms)."""
+    return np.stack((np.broadcast_to(shadow[:, None], bad.shape), bad), axis=-2)
+
+
+def _latency_looks(
+    rng: np.random.Generator, runs: int, slowdown: Slowdown, looks: int, pairs: int = 0
+) -> tuple[Floats, Floats]:
+    """Requests over each threshold (runs, looks, thresholds, 2) and all requests (runs, looks, 2), cumulated over some looks.
+
+    `pairs`: so many rows a look, each to both arms; else LOOK_EVERY requests, each to one.
+    """
     thresholds = np.exp(norm.ppf(QUANTILES) * SPREAD) * MEDIAN_MS
-    candidate = rng.binomial(LOOK_EVERY, RHO, (runs, LOOKS_AT_ONCE))
+    shape = (runs, looks)
+    candidate = np.full(shape, pairs) if pairs else rng.binomial(LOOK_EVERY, RHO, shape)
+    stable = np.full(shape, pairs) if pairs else LOOK_EVERY - candidate
     over = []
-    for sent, rates in ((LOOK_EVERY - candidate, 1 - QUANTILES), (candidate, slowdown.exceedance(thresholds))):
+    for sent, rates in ((stable, 1 - QUANTILES), (candidate, slowdown.exceedance(thresholds))):
         # Bucket i lies between thresholds i - 1 and i; over threshold i are the buckets from i + 1 on.
         buckets = rng.multinomial(sent, -np.diff(np.concatenate(([1.0], rates, [0.0]))))
         over.append(buckets[..., ::-1].cumsum(axis=-1)[..., ::-1][..., 1:])
-    requests = np.stack((LOOK_EVERY - candidate, candidate), axis=-1)
+    requests = np.stack((stable, candidate), axis=-1)
     return np.stack(over, axis=-1).cumsum(axis=1).astype(np.float64), requests.cumsum(axis=1).astype(np.float64)
 
 

@@ -1,12 +1,10 @@
 """Latency evidence where requests really queue: each arm is one server, and who waits, waits behind the same request as the one before.
 
-The bets take every request for a witness by itself. Here that is wrong by as much as the server is busy: Lindley's recursion for two equal
-servers, each with half of the traffic, Poisson arrivals and lognormal service (p99 three times p50). The candidate is as good as
-the stable revision; the share of runs in which the latency check alone would roll it back is the false alarms that queueing makes.
-`clustering` is the policy's: by how much the log of the e-value is divided (`relevo.rollout.checks`); its tolerance of 10 % is kept.
-
-"Windows" is a way out that was tried and is not in production: only which arm had more requests over the stable p75 in a window of time is
-bet on, so that however alike requests are within a window, it is one witness.
+Lindley's recursion for two equal servers, each with half of the traffic, Poisson arrivals and lognormal service (p99 three times p50). The
+candidate is as good as the stable revision; the share of runs in which the latency check alone would roll it back is the false
+alarms that queueing makes. Beside production's windows (`relevo.statistics.windows`) stands a bet on every request by itself
+(`relevo.statistics.exceedance`), with the log of its e-value divided by a fixed number, and windows that take no account of neighbours
+that are alike. The second table of rows is of a slower candidate: how many of its requests each of them needs.
 """
 
 from __future__ import annotations
@@ -15,44 +13,60 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.windows_judged import Judge
 from relevo.simulation.outcomes import binomial
 from relevo.statistics import log_e_slower, log_limit
 from relevo.statistics.counts import Floats
 
-__all__ = ["CLUSTERINGS", "UTILISATIONS", "false_alarms"]
+__all__ = ["COLUMNS", "ROWS", "row"]
 
-UTILISATIONS = {f"{100 * u:.0f} % busy": u for u in (0.2, 0.5, 0.7, 0.8, 0.9)}
-CLUSTERINGS = (1, 2, 4, 8, 16)
-QUANTILES = np.array([0.5, 0.75, 0.9, 0.95, 0.99])
-ALPHA, REQUESTS, LOOK_EVERY, WARM_UP, CHUNK = 0.05, 10_000, 100, 2_000, 100
-SPREAD, TOLERANCE = float(np.log(3) / 2.3263), 0.1
-WINDOWS = (100, 500)
-"""Requests of each arm in a window."""
+ROWS = {
+    **{f"{100 * u:.0f} % busy": (u, 1.0, 0.0) for u in (0.2, 0.5, 0.7, 0.8, 0.9)},
+    **{f"{100 * u:.0f} % busy, answers take x1.6": (u, 1.6, 0.0) for u in (0.2, 0.5, 0.8)},
+    **{f"{100 * u:.0f} % busy, answers take x3": (u, 3.0, 0.0) for u in (0.2, 0.5)},
+    **{f"{100 * u:.0f} % busy, 3 % of answers take long": (u, 1.0, 0.03) for u in (0.2, 0.5)},
+}
+"""How busy the servers are; how much longer the candidate's answers take, all of them or a share."""
+
+CLUSTERINGS = (1, 3, 10)
+WINDOWS = (10, 20, 40)
+COLUMNS = tuple(f"every request, / {c}" for c in CLUSTERINGS) + tuple(f"windows of {w}" for w in WINDOWS)
+QUANTILES = np.array([0.5, 0.75, 0.9, 0.95, 0.99, 0.999])
+ALPHA, REQUESTS, LOOK_EVERY, WARM_UP, CHUNK = 0.05, 10_000, 10, 2_000, 50
+SPREAD, TOLERANCE = float(np.log(3) / 2.3263), 0.25
 
 
-def false_alarms(utilisation: str, runs: int, seed: int) -> dict[str, Any]:
-    """By clustering, the share of runs that are rolled back within 10,000 requests to each arm; and how alike neighbours are."""
+def row(name: str, runs: int, seed: int) -> dict[str, Any]:
+    """By rule, the share of runs that are rolled back within 10,000 requests to each arm, and the candidate's requests until then."""
     rng = np.random.default_rng(seed)
-    busy = UTILISATIONS[utilisation]
-    calm = sojourn(rng, 50, busy).ravel()
+    busy, slower, stalled = ROWS[name]
+    calm = sojourn(rng, 50, busy)
     thresholds = np.quantile(calm, QUANTILES)
-    hits = dict.fromkeys([f"clustering {c}" for c in CLUSTERINGS] + [f"windows of {w}" for w in WINDOWS], 0)
+    looks: dict[str, list[Floats]] = {column: [] for column in COLUMNS}
     for begin in range(0, runs, CHUNK):
         size = min(CHUNK, runs - begin)
-        arms = [sojourn(rng, size, busy) for _ in range(2)]
-        highest = _highest(arms, thresholds)
+        stable, candidate = sojourn(rng, size, busy), sojourn(rng, size, busy) * slower
+        if stalled:
+            candidate += 5 * thresholds[-1] * (rng.random(candidate.shape) < stalled)
+        over, total = _counts((stable, candidate), thresholds)
+        by_request = log_e_slower(over[:, :, :, None], total[:, :, None], 0.5, 1 - QUANTILES)
         for clustering in CLUSTERINGS:
-            hits[f"clustering {clustering}"] += int((highest / clustering >= log_limit(ALPHA)).sum())
+            looks[f"every request, / {clustering}"].append(_requests(by_request / clustering))
         for window in WINDOWS:
-            hits[f"windows of {window}"] += int(
-                (_highest_by_windows(arms, thresholds[1], window) >= log_limit(ALPHA)).sum()
-            )
-    ranks = np.argsort(np.argsort(calm[:REQUESTS]))
+            judge = Judge(size, 1 - QUANTILES, window)
+            looks[f"windows of {window}"].append(_requests(judge.at_every_look(total, over)))
+    ranks = np.argsort(np.argsort(calm[0, :REQUESTS]))
     alike = float(np.corrcoef(ranks[:-1], ranks[1:])[0, 1])
     rows: dict[str, Any] = {"runs": runs, "neighbours": {"mean": alike, "standard_error": 1 / float(np.sqrt(REQUESTS))}}
-    for name, count in hits.items():
-        share, error = binomial(count, runs)
-        rows[name] = {"share": share, "standard_error": error}
+    for column, parts in looks.items():
+        until = np.concatenate(parts)
+        share, error = binomial(int(np.isfinite(until).sum()), runs)
+        capped = np.minimum(until, REQUESTS)
+        rows[column] = {"share": share, "standard_error": error}
+        rows[f"{column}: requests"] = {
+            "mean": float(capped.mean()),
+            "standard_error": float(capped.std(ddof=1) / np.sqrt(runs)) if runs > 1 else None,
+        }
     return rows
 
 
@@ -69,30 +83,18 @@ def sojourn(rng: np.random.Generator, runs: int, busy: float) -> Floats:
     return np.ascontiguousarray(times[WARM_UP:].T)
 
 
-def _highest(arms: list[Floats], thresholds: Floats) -> Floats:
-    """The highest log e-value against the candidate over all looks, (runs,)."""
+def _counts(arms: tuple[Floats, Floats], thresholds: Floats) -> tuple[Floats, Floats]:
+    """Requests over the thresholds (runs, looks, thresholds, 2) and all (runs, looks, 2), cumulated."""
     over = []
     for times, cuts in zip(arms, (thresholds, thresholds * (1 + TOLERANCE)), strict=True):
-        by_look = (times[:, :, None] > cuts).reshape(len(times), -1, LOOK_EVERY, thresholds.size).sum(axis=2)
-        over.append(by_look.cumsum(axis=1))
+        each = np.stack([(times > cut).reshape(len(times), -1, LOOK_EVERY).sum(axis=2) for cut in cuts], axis=-1)
+        over.append(each.cumsum(axis=1))
     counts = np.stack(over, axis=-1).astype(np.float64)
-    total = np.broadcast_to(
-        np.arange(1, counts.shape[1] + 1)[None, :, None] * float(LOOK_EVERY), (*counts.shape[:2], 2)
-    )
-    log_e = log_e_slower(counts[:, :, :, None], total[:, :, None], 0.5, 1 - QUANTILES)
-    highest: Floats = log_e.max(axis=1)
-    return highest
+    asked = np.arange(1, counts.shape[1] + 1)[None, :, None] * float(LOOK_EVERY)
+    return counts, np.broadcast_to(asked, (*counts.shape[:2], 2))
 
 
-def _highest_by_windows(arms: list[Floats], threshold: float, window: int) -> Floats:
-    """The same, of a bet on the arm that has more requests over the threshold in a window; ties say nothing."""
-    slow = [
-        (times > cut).reshape(len(times), -1, window).sum(axis=2)
-        for times, cut in zip(arms, (threshold, threshold * (1 + TOLERANCE)), strict=True)
-    ]
-    wins, losses = (slow[1] > slow[0]).cumsum(axis=1), (slow[1] < slow[0]).cumsum(axis=1)
-    chances = np.array([0.55, 0.65, 0.75, 0.85, 0.95])
-    log_bets = wins[..., None] * np.log(2 * chances) + losses[..., None] * np.log(2 * (1 - chances))
-    log_e: Floats = np.logaddexp.reduce(log_bets, axis=-1) - np.log(chances.size)
-    highest: Floats = log_e.max(axis=1)
-    return highest
+def _requests(log_e: Floats) -> Floats:
+    """The candidate's requests until the rollback, (runs,); infinite without one."""
+    crossed = log_e >= log_limit(ALPHA)
+    return np.where(crossed.any(axis=1), (crossed.argmax(axis=1) + 1.0) * LOOK_EVERY, np.inf)

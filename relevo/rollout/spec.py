@@ -146,7 +146,7 @@ class LatencyCheck(Part):
         2.0, gt=1.0, le=100, description="Promotion needs proof that the ratio of exceedances is below this."
     )
     window: int = Field(
-        10,
+        20,
         ge=1,
         le=1_000_000,
         description="Against the candidate count windows of at least so many answers of each revision: however alike they are, "

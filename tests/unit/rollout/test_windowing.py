@@ -72,7 +72,7 @@ def test_windows_that_are_all_alike_are_few_witnesses() -> None:
         alternating = with_counts(alternating, "1", (10 * n, 10 * n, 4 * n, 8 * ((n + 1) // 2)), (0.4,), 10)
     assert windows.alike > 0.8
     assert alternating.alike < 0.1
-    assert windows.log_capitals == pytest.approx(alternating.log_capitals)
+    assert windows.log_capitals[0] == pytest.approx(alternating.log_capitals[0])
     assert abs(windows.log_e) < abs(alternating.log_e) / 5
 
 
