@@ -278,6 +278,8 @@ def _refusal(
             f"no permission to {verb} {what}: {problem}",
             next_step=f"Ask for a role with the verb {verb} on {what}.",
         )
+    if status == 404 and answer.get("details", {}).get("kind") == "namespaces":
+        return errors.BadInput(problem, next_step="Make it with `kubectl create namespace`, or name another.")
     if status == 404 and not answer.get("details", {}).get("name"):
         return errors.BadInput(
             f"the cluster has no {what}", next_step=f"Install it: {kind.provided_by}." if kind.provided_by else ""

@@ -229,3 +229,31 @@ def test_shadow_targets_that_make_no_sense_are_bad_input(server: Scripted) -> No
     with pytest.raises(errors.BadInput, match="differ"):
         LocustSource(server.url).ensure(LoadPlan(5, 1, same))
     assert server.posts() == []
+
+
+@pytest.mark.parametrize(
+    ("stamps", "label", "posts"),
+    [(True, "u/1", ["/relevo/label"]), (True, "", []), (False, "u/1", [])],
+)
+def test_a_label_is_announced_where_no_proxy_stamps_it(
+    server: Scripted, stamps: bool, label: str, posts: list[str]
+) -> None:
+    """Once, when Locust has another; never where the proxy says it of each answer."""
+    source = LocustSource(server.url, stamps=stamps)
+    source.announce(label)
+    assert server.posts() == posts
+
+
+def test_a_label_that_is_not_heard_is_said(server: Scripted) -> None:
+    """So that the split is not changed under requests that are counted under the old one."""
+    server.status = 500
+    with pytest.raises(errors.Transient, match="did not take its orders"):
+        LocustSource(server.url, stamps=True).announce("u/1")
+
+
+def test_a_master_without_workers_is_silent(server: Scripted) -> None:
+    """Counts that stand still because nobody counts are no evidence."""
+    server.body = orjson.dumps(report(workers=0))
+    silence = LocustSource(server.url).read()
+    assert isinstance(silence, Silence)
+    assert "no worker" in silence.reason

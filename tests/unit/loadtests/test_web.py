@@ -95,3 +95,21 @@ def test_a_bad_command_is_a_400_that_names_the_field(page: Page, body: bytes, na
     assert answer.status_code == 400
     assert named in orjson.loads(answer.data)["error"]
     assert page.report().shadow is None
+
+
+def test_a_label_is_set_shown_and_passed_on(page: Page) -> None:
+    """The workers hear of each change; what is no label changes nothing."""
+    assert page.client.post("/relevo/label", data=orjson.dumps({"label": "u/1"})).status_code == 200
+    assert (page.report().label, page.told) == ("u/1", 1)
+    for bad in (b"{}", b'{"label": "a b"}', b'{"label": 1}', orjson.dumps({"label": "x" * 300})):
+        assert page.client.post("/relevo/label", data=bad).status_code == 400
+    assert (page.report().label, page.told) == ("u/1", 1)
+    page.client.post("/relevo/label", data=b'{"label": ""}')
+    assert page.report().label == ""
+
+
+def test_a_master_says_how_many_workers_it_has(page: Page) -> None:
+    """One process alone has none to speak of."""
+    assert page.report().workers is None
+    page.runner.worker_count = 2
+    assert page.report().workers == 2
