@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from scripts.lab.watching import Watch
 
 OURS = {"app.kubernetes.io/managed-by": "relevo-e2e"}
 """Marks our namespaces."""
+LEFT_BEHIND = timedelta(hours=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,9 +57,11 @@ def _lab() -> Lab:
 def lab() -> Lab:
     """The cluster, with an operator that is at work, and without what an earlier run left behind."""
     lab = _lab()
-    if not os.environ.get("E2E_KEEP"):
-        left = ",".join(f"{key}={value}" for key, value in OURS.items())
-        lab.try_kubectl("delete", "namespace", "-l", left, "--wait=false")
+    now = datetime.now(UTC)
+    for body in lab.items("namespaces", "default", ",".join(f"{key}={value}" for key, value in OURS.items())):
+        # Younger ones may be of a run that goes on just now.
+        if now - datetime.fromisoformat(body["metadata"]["creationTimestamp"]) > LEFT_BEHIND:
+            lab.try_kubectl("delete", "namespace", body["metadata"]["name"], "--wait=false")
     try:
         wait_for_operator(lab)
     except LabError as error:

@@ -21,8 +21,10 @@ import pytest
 import yaml
 
 from relevo.cli.exit_codes import ExitCode
+from relevo.load.workloads import Workload, manifests
 from relevo.platforms.local.ports import free_ports
 from scripts.arena import PROJECT
+from scripts.lab.diagnosis import OPERATOR_NAMESPACE
 from scripts.lab.kube import Lab, until
 from tests.e2e.conftest import MakeNamespace
 
@@ -288,3 +290,20 @@ def test_no_cluster_is_said(reader: Reader) -> None:
     other.write_text(yaml.safe_dump(config), encoding="utf-8")
     shown = reader.run(f"KUBECONFIG={other} relevo status --platform kserve", code=ExitCode.FAILURE)
     assert f"no cluster answers at https://127.0.0.1:{port}" in shown
+
+
+def test_the_loads_pods_are_admitted_where_pod_security_is_restricted(lab: Lab) -> None:
+    """By the API server's own judgement, in the operator's namespace, which enforces that level."""
+    enforced = lab.kubectl("get", "namespace", OPERATOR_NAMESPACE, "-o", "jsonpath={.metadata.labels}")
+    assert json.loads(enforced)["pod-security.kubernetes.io/enforce"] == "restricted"
+    workload = Workload(OPERATOR_NAMESPACE, "iris", "0", "run", "iris", "oci://dev.local/iris:1")
+    for _, manifest in manifests(workload)[1:]:
+        template = manifest["spec"]["template"]
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "probe", **template["metadata"]},
+            "spec": template["spec"],
+        }
+        shown = lab.kubectl("-n", OPERATOR_NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+        assert "created" in shown

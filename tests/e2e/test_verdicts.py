@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
+from scripts.lab.faults import delete_pods
+from scripts.lab.kube import until
 from scripts.lab.rollouts import Site, condition
-from scripts.lab.users import GatewayUsers, Seen
-from scripts.lab.watching import RolloutLook, Watch
+from scripts.lab.users import GatewayUsers
+from scripts.lab.watching import Watch
 
-VERDICT_SECONDS = 240.0
-
-
-def ended(watch: Watch, seconds: float = VERDICT_SECONDS) -> RolloutLook:
-    """The Rollout's end."""
-    return watch.wait("a verdict", lambda look: look.phase in ("Promoted", "RolledBack"), seconds=seconds)
-
-
-def failures(users: GatewayUsers, *, but_of: str = "") -> list[Seen]:
-    """The requests that failed otherwise than by an answer of this revision's own."""
-    return [one for one in users.answers() if one.failed and (not but_of or one.revision != but_of)]
-
-
-def assert_clean(watch: Watch) -> None:
-    """Weights summed to 100 whenever they changed, and no revision got any that was not ready."""
-    assert watch.problems == []
-    assert watch.traffic
-    assert watch.route
+from .judging import assert_clean, ended, failures
 
 
 def test_a_candidate_that_fails_is_rolled_back(site: Site, watch: Watch, users: GatewayUsers) -> None:
@@ -64,4 +49,48 @@ def test_a_healthy_candidate_is_promoted(site: Site, watch: Watch, users: Gatewa
     assert failures(users) == []
     assert users.count() > 100
     assert {e["reason"] for e in site.events()} >= {"RolloutStarted", "StepReached", "Promoted"}
+    assert_clean(watch)
+
+
+def test_a_slow_candidate_is_rolled_back(site: Site, watch: Watch, users: GatewayUsers) -> None:
+    """1,500 trees served by scikit-learn: nobody's request fails, and it is out all the same."""
+    site.roll_out("2-slow")
+    end = ended(watch)
+    assert (end.phase, end.status.get("cause")) == ("RolledBack", "evidence"), end.reason
+    assert "latency" in end.reason
+    assert failures(users) == []
+    assert_clean(watch)
+
+
+def test_a_candidate_that_answers_wrongly_is_rolled_back_before_any_user_meets_it(
+    site: Site, watch: Watch, users: GatewayUsers
+) -> None:
+    """The shadow stage compares the answers: no weight was ever above 0."""
+    site.roll_out("2-wrong")
+    end = ended(watch)
+    assert (end.phase, end.status.get("cause")) == ("RolledBack", "evidence"), end.reason
+    candidate = end.status["candidate"]
+    assert not any(look.weights.get(candidate) for look in watch.route)
+    assert candidate not in {one.revision for one in users.answers()}
+    assert failures(users) == []
+    assert_clean(watch)
+
+
+def test_without_evidence_it_is_held_and_promoted_when_it_is_back(
+    site: Site, watch: Watch, users: GatewayUsers
+) -> None:
+    """Locust's master is taken away half way: Held, with the reason and no verdict; then it goes on by itself to the right one."""
+    site.roll_out("2")
+    watch.wait("a step", lambda look: look.phase == "Shifting" and look.step >= 1, seconds=150)
+    master = "app.kubernetes.io/name=relevo-load,app.kubernetes.io/component=master"
+    for _ in range(3):  # a master comes back within seconds; three in a row are longer than the evidence may be missing
+        until("Locust's master is there", lambda: site.lab.items("pods", site.namespace, master), seconds=60)
+        delete_pods(site.lab, site.namespace, master)
+    held = watch.wait("a hold", lambda look: look.hold == "Unmeasurable" or look.phase == "Promoted", seconds=60)
+    assert held.phase == "Held", f"it never was held: {watch.phases()}"
+    assert "locust" in held.reason
+    assert held.status["verdict"] == "unmeasurable"
+    end = ended(watch)
+    assert end.phase == "Promoted", end.reason
+    assert failures(users) == []
     assert_clean(watch)
