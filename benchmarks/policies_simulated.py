@@ -104,7 +104,7 @@ def long_watch(condition: str, runs: int, seed: int) -> dict[str, Any]:
         tickSeconds=1.0,
     )
     healthy = summarise(_simulate(World(spec, WATCH_TRAFFIC, HEALTHY, conditions), runs, seed)).as_dict()
-    worse = summarise(_simulate(World(spec, WATCH_TRAFFIC, WORSE, conditions), runs // 5 or 1, seed + 1)).as_dict()
+    worse = summarise(_simulate(World(spec, WATCH_TRAFFIC, WORSE, conditions), runs, seed + 1)).as_dict()
     return {"healthy": healthy, "worse": worse}
 
 

@@ -21,6 +21,7 @@ class Judge:
         self._windows = SlowWindows(streams, 1, usual.size, least)
         self._windows.fix(np.arange(streams), np.broadcast_to(usual, (streams, 1, usual.size)))
         self._accounts = Accounts.empty(streams, 1, usual.size, 0, 2)
+        self._log_e = np.zeros(streams)
 
     def log_e(
         self, which: np.ndarray[tuple[int], np.dtype[np.intp]], total: Floats, over: Floats, row: int = 0
@@ -32,9 +33,11 @@ class Judge:
         """
         self._accounts.requests[which, 0, row] = total
         self._accounts.over[which, 0, :, row] = over
+        before = self._windows.closed[which, 0]
         self._windows.advance(which, np.full(which.size, row), self._accounts)
-        log_e: Floats = self._windows.log_e[which, 0]
-        return log_e
+        changed = which[self._windows.closed[which, 0] != before]
+        self._log_e[changed] = self._windows.log_e(changed)[:, 0]
+        return self._log_e[which]
 
     def at_every_look(self, total: Floats, over: Floats) -> Floats:
         """`log_e` of all streams at all looks: `total` (streams, looks, 2), `over` (streams, looks, thresholds, 2), both cumulated."""

@@ -131,7 +131,7 @@ class Evidence:
         with np.errstate(over="ignore", invalid="ignore"):
             bounds = {n: self._mean(n, self._bets[n].bound(capital)) for n, capital in capitals.items()}
             if "latency" in self._weights:
-                bounds["latency"] = np.exp(self._log_slower(np.arange(len(self._row))))
+                bounds["latency"] = np.exp(self._windows.highest).max(axis=-1, initial=1.0)
             total = sum(w * np.where(present[n], bounds[n], 0.0) for n, w in self._weights.items())
             shares = sum(w * present[n] for n, w in self._weights.items())
         likely = judged[np.asarray(total)[judged] >= limit * (1 - 1e-9) * np.asarray(shares)[judged]]
@@ -166,7 +166,7 @@ class Evidence:
     def _log_slower(self, which: Indices) -> Floats:
         """Evidence against the candidate's latency, from the windows: the average over the sources that have thresholds."""
         has_thresholds = self._valid[which].any(axis=-1)
-        logs = np.where(has_thresholds, self._windows.log_e[which], np.nan)
+        logs = np.where(has_thresholds, self._windows.log_e(which), np.nan)
         mean: Floats = np.where(has_thresholds.any(axis=-1), combine.weighted_mean(logs), 0.0)
         return mean
 

@@ -75,17 +75,21 @@ def compared(stable: Floats, candidate: Floats, over_stable: Floats, over_candid
 def log_factors(stable: Floats, candidate: Floats, over_stable: Floats, over_candidate: Floats) -> Floats:
     """The logs of what one window multiplies the capital of each bet by. Arguments as in `compared`; result: (..., RATIOS)."""
     verdict = compared(stable, candidate, over_stable, over_candidate)
+    factors: Floats = np.array([_LOST, _TIED, _WON])[verdict + 1]
     over, everything = over_stable + over_candidate, stable + candidate
-    rare = over * candidate < RARE * everything
-    # All of the slow ones drawn from the stable arm's requests, without replacement; impossible where it has fewer.
-    left = np.maximum(stable - over, 0.0)
-    log_none = gammaln(stable + 1) - gammaln(left + 1) - gammaln(everything + 1) + gammaln(everything - over + 1)
-    any_is_its = np.where(over <= stable, -np.expm1(np.minimum(log_none, 0.0)), 1.0)
-    won = np.where(rare, over_candidate > 0, verdict > 0)
-    lost = np.where(rare, (over_candidate == 0) & (over > 0), verdict < 0)
-    chance = np.where(rare, any_is_its, 0.5)[..., None]
-    either = -np.log(1 - chance + chance * RATIOS)
-    factors: Floats = np.where((won | lost)[..., None], either + np.where(won[..., None], np.log(RATIOS), 0.0), 0.0)
+    rare = np.asarray(over * candidate < RARE * everything)
+    if rare.any():
+        n_stable, n_all, n_over, n_own = (
+            np.broadcast_to(part, rare.shape)[rare] for part in (stable, everything, over, over_candidate)
+        )
+        # All of the slow ones drawn from the stable arm's requests, without replacement; impossible where it has fewer.
+        left = np.maximum(n_stable - n_over, 0.0)
+        log_none = gammaln(n_stable + 1) - gammaln(left + 1) - gammaln(n_all + 1) + gammaln(n_all - n_over + 1)
+        chance = np.where(n_over <= n_stable, -np.expm1(np.minimum(log_none, 0.0)), 1.0)[:, None]
+        lost = -np.log(1 - chance + chance * RATIOS)
+        factors[rare] = np.where(
+            (n_own > 0)[:, None], lost + np.log(RATIOS), np.where((n_over > 0)[:, None], lost, 0.0)
+        )
     return factors
 
 
