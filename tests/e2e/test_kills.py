@@ -1,4 +1,4 @@
-"""The operator's leading pod is deleted with force, at every phase and at random moments: another takes over, and the verdict is the same."""
+"""The operator's leading pod is deleted with force, at every phase and at random moments: another takes over, with the same verdict."""
 
 from __future__ import annotations
 
