@@ -20,6 +20,7 @@ from relevo.rollout.spec import AccuracyCheck, Canary, ErrorsCheck, RolloutSpec
 from relevo.simulation.traffic import HEALTHY, Traffic
 from relevo.simulation.world import World
 from relevo.statistics import betting, bounded, exceedance
+from relevo.statistics.windows import RATIOS
 
 __all__ = ["Needs", "lint", "needs"]
 
@@ -132,6 +133,13 @@ def _of_durations(spec: RolloutSpec, traffic: Traffic, needed: Needs) -> Iterato
             f"limits.maxCandidateRequests is {limits.max_candidate_requests:,}, but a promotion takes about "
             f"{exposed:,.0f} candidate requests: a healthy candidate ends as inconclusive."
         )
+    if spec.checks.latency is not None and spec.decision.weights.latency:
+        windows, enough = _windows(spec, traffic), _windows_needed(spec)
+        if windows < enough:
+            yield (
+                f"{pace}, the ramp has time for {windows} windows of checks.latency.window answers, and a slower candidate must lose at "
+                f"least {enough}: until the last step is over its latency cannot be the reason for a rollback."
+            )
     errors, weight = spec.checks.errors, steps[-1].weight_percent / 100
     if errors is not None and traffic.error_rate > 0:
         found = _first(lambda n: _regression_proof(spec, errors, traffic.error_rate, weight, n)) / rate
@@ -140,6 +148,31 @@ def _of_durations(spec: RolloutSpec, traffic: Traffic, needed: Needs) -> Iterato
                 f"{pace} and {100 * traffic.error_rate:g} % errors, a candidate that fails {_TOLD_RATIO:g} times as often is "
                 f"not found within {_duration(longest)}."
             )
+
+
+def _windows(spec: RolloutSpec, traffic: Traffic) -> int:
+    """How many windows of latency there are until the last step has lasted its least time."""
+    check, canary, rate = spec.checks.latency, spec.strategy.canary or Canary(), traffic.requests_per_second
+    assert check is not None
+
+    def within(seconds: float, answers_per_second: float) -> int:
+        return int(seconds / max(spec.tick_seconds, check.window / answers_per_second))
+
+    total = within(spec.shadow.requests / (rate / 2), rate / 2) if spec.has_shadow_stage else 0
+    for step in expand(spec):
+        share = step.weight_percent / 100
+        seconds = max(canary.step_seconds, canary.step_requests / (rate * share))
+        total += within(seconds, rate * min(share, 1 - share)) if share < 1 else 0
+    return total
+
+
+def _windows_needed(spec: RolloutSpec) -> int:
+    """How many windows it takes, all of them lost, until latency alone rolls back."""
+    weights = spec.decision.weights
+    total = sum(getattr(weights, n) for n in type(weights).model_fields if getattr(spec.checks, n) is not None)
+    limit = math.log(total / weights.latency / spec.decision.alpha)
+    lost = np.log(2 * RATIOS / (1 + RATIOS))
+    return next(n for n in range(1, 10_000) if np.logaddexp.reduce(n * lost) - math.log(RATIOS.size) >= limit)
 
 
 def _first(proven: Callable[[float], bool]) -> float:

@@ -36,7 +36,19 @@ def test_too_little_traffic_is_told_with_how_long_it_takes() -> None:
         ({"tickSeconds": 10, "limits": {"evidenceTimeoutSeconds": 5}}, "tickSeconds"),
         ({"limits": {"maxSeconds": 3}}, "the ramp alone takes"),
         ({"limits": {"maxCandidateRequests": 100}}, "maxCandidateRequests"),
-        ({"rate": 20, "limits": {"maxSeconds": 60}, "strategy": {"canary": {"weights": [1]}}}, "is not found within"),
+        (
+            {
+                "rate": 20,
+                "limits": {"maxSeconds": 60},
+                "strategy": {"canary": {"weights": [1]}},
+                "shadow": {"enabled": False},
+            },
+            "is not found within",
+        ),
+        (
+            {"shadow": {"enabled": False}, "checks": {"latency": {"window": 300}}},
+            "time for 2 windows of checks.latency.window answers, and a slower candidate must lose at least 8",
+        ),
     ],
 )
 def test_each_impossible_setting_is_named(fields: dict[str, Any], message: str) -> None:
