@@ -15,7 +15,7 @@ from relevo.rollout.checks import CLIENT
 from relevo.simulation.accounts import Accounts, Increments, Indices
 from relevo.simulation.evidence import Evidence
 from relevo.simulation.live import DECIDED, PREPARING, SHADOWING, US, Flags, Live
-from relevo.simulation.streams import Streams
+from relevo.simulation.streams import Streams, shares_between
 from relevo.simulation.thresholds import Cuts, choose
 from relevo.simulation.world import World
 from relevo.statistics.counts import Floats
@@ -82,7 +82,7 @@ class Flow:
     def _sort_survival(self, which: Indices, survival: Floats) -> None:
         order = np.argsort(-survival, axis=1)
         self._live.order[which] = order
-        self._live.sorted_survival[which] = np.take_along_axis(survival, order, axis=1)
+        self._live.between[which] = shares_between(np.take_along_axis(survival, order, axis=1))
 
     def pass_time(self, tick: int) -> None:
         """Traffic until the next look, as the proxy now splits it."""
@@ -112,9 +112,7 @@ class Flow:
             everything = through_proxy.size == len(live.phase)
             pick = slice(None) if everything else through_proxy
             share = self._rho[live.weight_row[pick]] * (live.weight_row[pick] > 0)
-            added = self._streams.routed(
-                share, live.sorted_survival[pick], live.order[pick], live.cuts_ms[pick], at, length
-            )
+            added = self._streams.routed(share, live.between[pick], live.order[pick], live.cuts_ms[pick], at, length)
             live.requests[through_proxy] += added.requests
             self._count(through_proxy, added, "proxy")
         live.routed_label = live.routed_row.copy()

@@ -67,7 +67,8 @@ class Live:
     baseline: Floats
     edge: Indices
     cuts_ms: Floats
-    sorted_survival: Floats
+    between: Floats
+    """The shares of requests between the cuts, falling by rank; with their ranks in `order`."""
     order: Indices
     histograms: list[Floats]
 
@@ -104,7 +105,7 @@ class Live:
             baseline=np.zeros((runs, len(edges))),
             edge=np.full((runs, len(edges), thresholds), -1),
             cuts_ms=np.full((runs, len(edges) * thresholds, 2), np.inf),
-            sorted_survival=np.zeros((runs, len(edges) * thresholds, 2)),
+            between=np.eye(1, len(edges) * thresholds + 1)[..., None].repeat(runs, axis=0).repeat(2, axis=-1),
             order=np.zeros((runs, len(edges) * thresholds, 2), dtype=np.intp),
             histograms=[np.zeros((runs, len(e) + 1)) for e in edges],
         )

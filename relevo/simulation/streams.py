@@ -13,7 +13,7 @@ from relevo.simulation.conditions import Conditions
 from relevo.simulation.traffic import Effect, Traffic
 from relevo.statistics.counts import Floats
 
-__all__ = ["Streams"]
+__all__ = ["Streams", "shares_between"]
 
 
 class Streams:
@@ -73,7 +73,7 @@ class Streams:
         requests = np.repeat(pairs[:, None], 2, axis=1)
         errors = self._rng.binomial(requests, self._errors_at(seconds))
         order = np.argsort(-survival, axis=1)
-        buckets = _buckets(np.take_along_axis(survival, order, axis=1))
+        buckets = shares_between(np.take_along_axis(survival, order, axis=1))
         drawn = self._rng.multinomial(requests - errors, np.moveaxis(buckets, 1, -1))
         over = _unsorted(_cumulated(np.moveaxis(drawn, -1, 1).astype(np.float64)), order)
         disagreed = self._rng.binomial(pairs, self._disagreement).astype(np.float64)
@@ -84,23 +84,26 @@ class Streams:
     def routed(
         self,
         share: Floats,
-        sorted_survival: Floats,
+        between: Floats,
         order: Indices,
         cuts_ms: Floats,
         seconds: float,
         length_seconds: float,
     ) -> Increments:
-        """Requests through the proxy. `share`: the candidate's, (rollouts,). `sorted_survival`: falling, with its `order`."""
+        """Requests through the proxy. `share`: the candidate's, (rollouts,). `between`: by `shares_between`, with the cuts' `order`."""
         if self._conditions.has_clusters:
             return self._clustered(share, cuts_ms, seconds, length_seconds)
         expected = self.requests_in(seconds, length_seconds) * np.stack((1 - share, share), axis=1)
         error_rates = self._errors_at(seconds)
         errors = self._rng.poisson(expected * error_rates).astype(np.float64)
         good = expected * (1 - error_rates)
-        drawn = self._rng.poisson(good[:, None] * _buckets(sorted_survival)).astype(np.float64)
-        over = _unsorted(_cumulated(drawn), order)
+        drawn = self._rng.poisson(good[:, None] * between).astype(np.float64)
+        over = _cumulated(drawn)
+        requests = errors + drawn[:, 0]
+        if over.shape[1]:
+            requests += over[:, 0]
         nothing = np.zeros(len(share))
-        return self._answered(errors + drawn.sum(axis=1), errors, over, nothing, nothing)
+        return self._answered(requests, errors, _unsorted(over, order), nothing, nothing)
 
     def _answered(
         self, requests: Floats, errors: Floats, over: Floats, compared: Floats, disagreed: Floats
@@ -163,7 +166,7 @@ class Streams:
         return self._answered(requests, errors, over, nothing, nothing)
 
 
-def _buckets(sorted_survival: Floats) -> Floats:
+def shares_between(sorted_survival: Floats) -> Floats:
     """From falling shares over cuts, (rollouts, cuts, 2), the shares between them, (rollouts, cuts + 1, 2), which sum to 1."""
     whole = np.ones((len(sorted_survival), 1, 2))
     padded = np.concatenate((whole, sorted_survival, np.zeros_like(whole)), axis=1)

@@ -7,7 +7,7 @@ import pytest
 
 from relevo.simulation.accounts import Increments
 from relevo.simulation.conditions import Conditions
-from relevo.simulation.streams import Streams
+from relevo.simulation.streams import Streams, shares_between
 from relevo.simulation.traffic import HEALTHY, Effect, Traffic
 from relevo.statistics.counts import Floats
 from tests.unit.simulation.replay import EDGES
@@ -24,7 +24,7 @@ def _drawn(effect: Effect, conditions: Conditions) -> Increments:
     every = np.broadcast_to(survival, (RUNS, 2, 2))
     order = np.broadcast_to(np.array([[0, 0], [1, 1]]), (RUNS, 2, 2))
     cuts_ms = np.broadcast_to(CUTS[:, None], (RUNS, 2, 2))
-    return streams.routed(np.full(RUNS, SHARE), every, order, cuts_ms, 0.0, SECONDS)
+    return streams.routed(np.full(RUNS, SHARE), shares_between(every), order, cuts_ms, 0.0, SECONDS)
 
 
 def _rate(part: Floats, whole: Floats) -> Floats:
