@@ -11,11 +11,19 @@ import yaml
 from scripts.arena import PROJECT
 from scripts.lab.kube import Lab, LabError, Object, until
 
-__all__ = ["TERMINAL", "Site", "condition", "merged", "sample_rollout", "sample_service"]
+__all__ = ["BY_USERS_ALONE", "TERMINAL", "Site", "condition", "merged", "sample_rollout", "sample_service"]
 
 SAMPLES = PROJECT / "k8s" / "samples"
 TERMINAL = ("Promoted", "RolledBack")
 SERVICE_SECONDS = 180.0
+
+BY_USERS_ALONE: Object = {
+    "shadow": {"enabled": False},
+    "sources": ["envoy"],
+    "load": {"usersFrom": 0, "usersTo": 0},
+    "baseline": {"requests": 100},
+}
+"""Of a Rollout's spec: nobody sends requests but its users, and the gateway counts them."""
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Object:
@@ -34,8 +42,11 @@ def sample_service(name: str = "iris", **predictor: Any) -> Object:
 
 
 def sample_rollout(name: str = "iris", version: str = "2", **spec: Any) -> Object:
-    """The sample Rollout for the InferenceService of the same name, with fields of its spec set. `None` takes a field away."""
+    """The sample Rollout for the InferenceService of the same name, with fields of its spec set. `None` takes a field away;
+    a strategy takes the place of the sample's."""
     body = yaml.safe_load((SAMPLES / "rollout-iris.yaml").read_text(encoding="utf-8"))
+    if "strategy" in spec:
+        del body["spec"]["strategy"]
     fields = {"target": name, "storageUri": f"oci://dev.local/iris:{version}"} | spec
     body = merged(body, {"metadata": {"name": name}, "spec": fields})
     body["spec"] = {key: value for key, value in body["spec"].items() if value is not None}

@@ -1,0 +1,70 @@
+"""How long after the decisive response does the candidate have no traffic? From what users, the operator and KServe wrote down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from scripts.lab.rollouts import Site
+from scripts.lab.users import Seen
+from scripts.lab.watching import Look
+
+__all__ = ["Delay", "delay", "samples"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Of one rollback on evidence, in seconds."""
+
+    from_response: float
+    """From the last failed answer that the deciding look had counted, as its user got it, until KServe's status shows 0 %. nan where
+    others than these users sent requests too."""
+    from_look: float
+    """From the look of the operator that decided until KServe's status shows 0 %: what the operator and KServe take."""
+    candidate_requests: int
+    """That the deciding look had counted."""
+    candidate_errors: int
+    first_request_to_look: float
+    """From the first request that a user got answered by the candidate until that look."""
+    requests_in_all: int
+    """Of users that the candidate answered, before and after."""
+    errors_in_all: int
+
+
+def samples(site: Site) -> list[Mapping[str, Any]]:
+    """The looks of the present run that the operator has kept, oldest first."""
+    record = site.lab.read(f"/api/v1/namespaces/{site.namespace}/configmaps/{site.name}-record") or {}
+    found: list[Mapping[str, Any]] = json.loads(record.get("data", {}).get("samples.json", "[]"))
+    return found
+
+
+def delay(
+    looks: Sequence[Mapping[str, Any]], traffic: Sequence[Look], answers: Sequence[Seen], candidate: str
+) -> Delay | str:
+    """The delay of one rollback; a sentence where the limit was not reached while the candidate had users.
+
+    `looks` are `samples`, `traffic` what KServe's status showed, `answers` all that users got, the only ones that sent requests.
+    """
+    deciding = next((look for look in looks if look["e_against"] >= look["limit_against"]), None)
+    if deciding is None:
+        return "no look reached the limit"
+    at = datetime.fromisoformat(deciding["at"]).timestamp()
+    zero = next((look.at for look in traffic if look.at > at and not look.weights.get(candidate)), None)
+    if zero is None or not deciding["weight_live_percent"]:
+        return f"it had {deciding['weight_live_percent']} % when it was decided, and KServe's status never showed a change to 0"
+    arm = next(one for one in deciding["arms"] if one["revision"] == candidate)
+    theirs = [one for one in answers if one.revision == candidate]
+    failed = [one for one in theirs if one.failed]
+    counted = failed[: arm["errors"]]
+    return Delay(
+        from_response=zero - counted[-1].answered_at if len(counted) == arm["errors"] and counted else float("nan"),
+        from_look=zero - at,
+        candidate_requests=int(arm["requests"]),
+        candidate_errors=int(arm["errors"]),
+        first_request_to_look=at - theirs[0].sent_at if theirs else float("nan"),
+        requests_in_all=len(theirs),
+        errors_in_all=len(failed),
+    )
