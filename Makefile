@@ -14,7 +14,9 @@ UV     := 0.13.8
 READY  := $(VENV)/.ready
 WHERE  := --platform $(PLATFORM) $(if $(CONTEXT),--context $(CONTEXT)) $(if $(NAMESPACE),--namespace $(NAMESPACE))
 
-.PHONY: help demo demo-soak test e2e lint format model deploy-canary promote rollback status dashboard loadtest report bench docs clean
+export CLUSTER IMAGES GATEWAY_PORT RELEVO_CACHE
+
+.PHONY: help cluster cluster-down images docker demo demo-soak test e2e lint format model deploy-canary promote rollback status dashboard loadtest report bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## List the verbs
@@ -26,6 +28,18 @@ $(READY): requirements.lock pyproject.toml
 	$(VENV)/bin/uv pip sync --quiet --require-hashes --python $(PYTHON) requirements.lock
 	$(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --python $(PYTHON) --editable .
 	@touch $@
+
+cluster: $(READY)  ## Have a kind cluster with Knative, KServe, Prometheus and relevo's operator (IMAGES=source, CLUSTER=, GATEWAY_PORT=8090)
+	$(PYTHON) -m k8s.cluster up
+
+cluster-down: $(READY)  ## Delete the cluster
+	$(PYTHON) -m k8s.cluster down
+
+images: $(READY)  ## Build the images of the model server and the operator, and load them into the cluster
+	$(PYTHON) -m k8s.cluster images
+
+docker: $(READY)  ## Start Docker by hand, on a machine without systemd
+	$(PYTHON) -m k8s.cluster docker
 
 demo: $(READY)  ## Train two versions, roll the second out by canary, print the verdict (SCENARIO=errors|slow|wrong|flaky-monitor, SHADOW=off, PORT=8081)
 	$(PYTHON) -m scripts.demo $(SCENARIO) --model $(MODEL) --shadow $(SHADOW) --port $(PORT)

@@ -1,0 +1,1 @@
+"""Kubernetes: `cluster` sets a development cluster up; `samples` and `monitoring` are manifests."""

@@ -1,0 +1,2 @@
+module relevo.dev/cluster/pause
+go 1.24.0

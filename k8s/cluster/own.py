@@ -1,0 +1,59 @@
+"""relevo's own part: its two images, and its operator by the chart charts/relevo."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from k8s.cluster import docker
+from k8s.cluster.commands import run
+from k8s.cluster.progress import step
+from k8s.cluster.settings import Settings
+
+__all__ = ["build_images", "image_names", "install_operator"]
+
+_TARGETS = ("server", "operator")
+_NAMESPACE = "relevo-system"
+
+
+def image_names() -> dict[str, str]:
+    """The two images' names, by the Dockerfile's targets."""
+    return {target: f"dev.local/relevo-{target}:{version('relevo')}" for target in _TARGETS}
+
+
+def build_images(repository: Path, base: str) -> list[str]:
+    """Build both images; Docker's own cache knows what has changed. Their names.
+
+    Args:
+        repository: the checkout, with its Dockerfile.
+        base: Debian's image.
+    """
+    arguments = {"BASE": base}
+    if index := os.environ.get("PIP_INDEX_URL"):
+        arguments["PIP_INDEX_URL"] = index
+    names = image_names()
+    with step("Building relevo's images: model server and operator"):
+        for target, name in names.items():
+            docker.build(name, repository / "Dockerfile", repository, target=target, arguments=arguments)
+    return list(names.values())
+
+
+def install_operator(settings: Settings, helm: Path) -> bool:
+    """Install or upgrade relevo's operator by its chart and wait for it. Whether the checkout has the chart."""
+    chart = settings.repository / "charts/relevo"
+    if not (chart / "Chart.yaml").exists():
+        return False
+    with step("Installing relevo's operator"):
+        common = ["--kube-context", settings.context, "--namespace", _NAMESPACE]
+        values = settings.repository / "k8s/cluster/relevo-values.yaml"
+        options = ["--create-namespace", "--wait", "--timeout", "180s", "--values", str(values)]
+        run([helm, "upgrade", "--install", "relevo", chart, *common, *options])
+    return True
+
+
+def restart_operator(settings: Settings, kubectl: Path) -> None:
+    """Have the operator's pods replaced: their image has changed under the same name."""
+    command = [str(kubectl), "--context", settings.context, "-n", _NAMESPACE, "rollout", "restart", "deployment"]
+    subprocess.run(command, capture_output=True, check=False)
