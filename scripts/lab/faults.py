@@ -49,7 +49,8 @@ def delete_pods(lab: Lab, namespace: str, labels: str) -> list[str]:
     ]
     if not names:
         raise LabError(f"there is no pod with {labels} in {namespace}")
-    lab.kubectl("-n", namespace, "delete", "pod", *names, "--force", "--grace-period=0")
+    for name in names:
+        lab.kill_pod(namespace, name)
     return names
 
 
@@ -134,7 +135,7 @@ class OperatorKiller:
     def _kill(self, moment: RolloutLook) -> Kill:
         pod = self._leader()
         at = time.time()
-        self._lab.kubectl("-n", OPERATOR_NAMESPACE, "delete", "pod", pod, "--force", "--grace-period=0")
+        self._lab.kill_pod(OPERATOR_NAMESPACE, pod)
         self._wait_for(lambda holder: holder not in ("", pod))
         return Kill(at, moment.phase, pod, time.time())
 

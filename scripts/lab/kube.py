@@ -95,6 +95,24 @@ class Lab:
         config: Any = untyped
         return config.new_client_from_config(context=self.context)
 
+    def kill_pod(self, namespace: str, name: str) -> None:
+        """Delete a pod with force, as its node's death would: at once, and without being asked.
+
+        Raises:
+            LabError: the API server refused.
+        """
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+        request = self.client.param_serialize(
+            "DELETE",
+            path,
+            body={"gracePeriodSeconds": 0},
+            header_params={"Content-Type": "application/json"},
+            auth_settings=["BearerToken"],
+        )
+        answer = self.client.call_api(*request, _request_timeout=30)
+        if answer.status >= 300 and answer.status != 404:
+            raise LabError(f"DELETE {path}: HTTP {answer.status}")
+
     def ask(self, path: str, *, seconds: float = 10.0, **query: str) -> Any:
         """GET a path of the API: the open answer, as urllib3 has it.
 
