@@ -1,7 +1,8 @@
 """What `helm test` runs inside the cluster: send one V2 request and check the answer.
 
-Arguments: the base URL, the model's name, the row as JSON (empty: ones) and the class expected (empty: any). With --tag COLOUR the request carries
-Knative's header that pins it to that colour; with --revision TEXT the answer's revision must contain it. Standard library only.
+Arguments: the base URL, the model's name, the row as JSON (empty: ones) and the class expected (empty: any). With --tag COLOUR the
+request carries Knative's header that pins it to that colour; with --revision TEXT the answer's revision must contain it. Standard
+library only.
 """
 
 import argparse

@@ -52,9 +52,15 @@ class Chart:
             yield document["metadata"]["name"], document["spec"]
 
 
-def render(chart: str, *settings: str, release: str = "relevo", namespace: str = "relevo-system") -> Chart:
-    """What `helm template` makes of the chart with `--set` settings; fails with Helm's message."""
-    result = template(chart, *settings, release=release, namespace=namespace)
+def render(
+    chart: str,
+    *settings: str,
+    values: Path | None = None,
+    release: str = "relevo",
+    namespace: str = "relevo-system",
+) -> Chart:
+    """What `helm template` makes of the chart with `--set` settings and a file of values; fails with Helm's message."""
+    result = template(chart, *settings, values=values, release=release, namespace=namespace)
     assert result.returncode == 0, result.stderr
     documents = yaml.load_all(result.stdout, Loader=StrictLoader)
     return Chart(tuple(document for document in documents if document))

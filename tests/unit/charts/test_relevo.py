@@ -398,7 +398,7 @@ def confined(container: dict[str, Any]) -> None:
 
 def test_operators_arguments_are_its_own() -> None:
     """The operator takes every argument that the chart gives it."""
-    from relevo.operator.__main__ import _parser
+    from relevo.operator.__main__ import parser
 
     for settings in VARIANTS.values():
-        _parser().parse_args(operator(rendered(*settings))["args"])
+        parser().parse_args(operator(rendered(*settings))["args"])

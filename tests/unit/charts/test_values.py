@@ -1,10 +1,11 @@
-"""The values of charts/relevo: each documented, each checked, none unknown."""
+"""The values of every chart: each documented, each checked, none unknown."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from tests.unit.charts.rendered import refusal
 from tests.unit.charts.tools import CHARTS
 
-CHART = CHARTS / "relevo"
+NAMES = sorted(folder.name for folder in CHARTS.iterdir())
 
 
 def schemas(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -26,37 +27,50 @@ def schemas(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[
         yield from schemas(inner, f"#{name}")
 
 
-def leaves(values: dict[str, Any], schema: dict[str, Any], path: str = "") -> Iterator[str]:
-    """The paths of the values that the schema does not divide further."""
+def leaves(
+    values: dict[str, Any], schema: dict[str, Any], definitions: dict[str, Any], path: str = ""
+) -> Iterator[str]:
+    """The paths of the values that the schema does not divide further. A KeyError names a value without a rule."""
     for name, value in values.items():
         inner = schema["properties"][name]
         if "$ref" in inner:
-            inner = ROOT_SCHEMA["definitions"][inner["$ref"].rpartition("/")[2]]
-        if "properties" in inner and name not in ("resources", "global"):
-            yield from leaves(value, inner, f"{path}{name}.")
+            inner = definitions[inner["$ref"].rpartition("/")[2]]
+        if "properties" in inner and name != "resources":
+            yield from leaves(value, inner, definitions, f"{path}{name}.")
         else:
             yield f"{path}{name}"
 
 
-ROOT_SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+@pytest.fixture(params=NAMES)
+def chart(request: pytest.FixtureRequest) -> Path:
+    return CHARTS / request.param
 
 
-def test_schema_is_strict_everywhere() -> None:
+def schema_of(chart: Path) -> dict[str, Any]:
+    return json.loads((chart / "values.schema.json").read_text())
+
+
+def paths_of(chart: Path) -> list[str]:
+    """The paths of all values."""
+    schema = schema_of(chart)
+    return list(leaves(yaml.safe_load((chart / "values.yaml").read_text()), schema, schema["definitions"]))
+
+
+def test_schema_is_strict_everywhere(chart: Path) -> None:
     """Every object of the schema refuses properties that it does not name."""
-    loose = [path for path, schema in schemas(ROOT_SCHEMA) if schema.get("additionalProperties") is not False]
+    loose = [path for path, schema in schemas(schema_of(chart)) if schema.get("additionalProperties") is not False]
     assert loose == []
 
 
-def test_every_value_has_a_rule() -> None:
+def test_every_value_has_a_rule(chart: Path) -> None:
     """The schema names every value, and no value that is not there."""
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert set(ROOT_SCHEMA["properties"]) - {"global"} == set(values)
-    assert list(leaves(values, ROOT_SCHEMA))  # a KeyError would name the value without a rule
+    assert paths_of(chart)
+    assert set(schema_of(chart)["properties"]) - {"global"} == set(yaml.safe_load((chart / "values.yaml").read_text()))
 
 
-def test_every_value_has_a_sentence() -> None:
+def test_every_value_has_a_sentence(chart: Path) -> None:
     """In values.yaml a comment that begins with -- and ends as a sentence stands before every value."""
-    lines = (CHART / "values.yaml").read_text().splitlines()
+    lines = (chart / "values.yaml").read_text().splitlines()
     documented = set()
     for index, line in enumerate(lines):
         if line.strip().startswith("# --"):
@@ -67,9 +81,7 @@ def test_every_value_has_a_sentence() -> None:
                     break
                 block.append(below.strip())
             assert block[-1].endswith("."), block
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
-    undocumented = [path for path in leaves(values, ROOT_SCHEMA) if path.split(".")[-1] not in documented]
-    assert undocumented == []
+    assert [path for path in paths_of(chart) if path.split(".")[-1] not in documented] == []
 
 
 @pytest.mark.parametrize(
@@ -98,10 +110,29 @@ def test_bad_value_is_refused_by_name(setting: str, said: str) -> None:
     assert said in refusal("relevo", setting)
 
 
-def test_notes_name_only_what_is_rendered() -> None:
-    """The commands of the notes ask for the objects by the names that the chart gives them."""
-    notes = (CHART / "templates/NOTES.txt").read_text()
+@pytest.mark.parametrize(
+    ("chart", "setting", "said"),
+    [
+        ("model", "colour=red", "at '/colour'"),
+        ("model", "model.version=2", "got number, want string"),
+        ("model", "model.name=Iris", "at '/model/name'"),
+        ("model", "model.storageUri=iris:2", "at '/model/storageUri'"),
+        ("model", "scaling.minReplicas=3", "scaling.minReplicas (3) is above scaling.maxReplicas (1)"),
+        ("model", "color=blue", "additional properties 'color' not allowed"),
+        ("model-route", "active=red", "at '/active'"),
+        ("model-route", "otherPercent=101", "at '/otherPercent'"),
+        ("model-route", "colours={green}", "active is blue, which is not among the installed colours (green)"),
+        ("model-route", "colours=null", "missing property 'colours'"),
+    ],
+)
+def test_bad_colour_is_refused_by_name(chart: str, setting: str, said: str) -> None:
+    """The same for the charts of the colours, also where two values do not go together."""
+    assert said in refusal(chart, setting)
+
+
+def test_notes_have_commands(chart: Path) -> None:
+    """The notes tell by commands how to see whether all is well; names in them are the templates' own."""
+    notes = (chart / "templates/NOTES.txt").read_text()
     commands = [line.strip() for line in notes.splitlines() if re.match(r"  (kubectl|helm) ", line)]
-    assert len(commands) >= 5
-    for command in commands:
-        assert "deployment/" not in command or 'deployment/{{ include "relevo.operator" . }}' in command
+    assert any(command.startswith("helm test {{ .Release.Name }}") for command in commands)
+    assert all("{{" in command or "rollouts.relevo.dev" in command for command in commands)
