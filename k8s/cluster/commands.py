@@ -64,6 +64,8 @@ def pipe(source: Sequence[str | Path], sink: Sequence[str | Path]) -> None:
     second = [str(word) for word in sink]
     with subprocess.Popen(first, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
         reader = subprocess.run(second, stdin=writer.stdout, capture_output=True, text=True, check=False)
+        if writer.stdout:
+            writer.stdout.close()  # else a writer whose reader failed would wait for ever
         said = writer.stderr.read().decode(errors="replace") if writer.stderr else ""
     if reader.returncode:
         raise Permanent(f"`{_short(second)}` failed with exit code {reader.returncode}:\n{_tail(reader.stderr)}")
