@@ -271,7 +271,8 @@ def _refusal(
     what = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
     if status == 401:
         return errors.BadInput("the cluster does not know who we are (401)", next_step="Log in to it again.")
-    if "denied the request" in problem:  # an admission webhook's word on the object, under one of several codes
+    # An admission webhook's word on the object comes under one of several codes.
+    if status in (400, 422) or "denied the request" in problem:
         return errors.BadInput(problem, next_step="Mend the object.")
     if status == 403:
         return errors.Forbidden(
@@ -288,8 +289,6 @@ def _refusal(
         return ApiError(f"{path.rpartition('/')[2]}: there is no such {what}", status=status)
     if status == 409:
         return errors.Conflict(problem, next_step="Somebody else has just changed it; look, and try again.")
-    if status in (400, 422):
-        return errors.BadInput(problem, next_step="Mend the object.")
     if status == 429 or status >= 500:
         return errors.Transient(f"the cluster is in trouble: {problem}", next_step="Try again.")
     return ApiError(f"{verb} {what}: {problem}", status=status)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from relevo import errors
-from relevo.platforms.kserve.objects import TAG_ROUTING, World
+from relevo.platforms.kserve.objects import World
 from relevo.platforms.kserve.routes import Written, candidate_of, edited, is_ready
+from relevo.platforms.kserve.service import TAG_ROUTING
 from relevo.rollout.observation import Arm
 
 __all__ = ["Change", "change_for_settling", "change_for_weight", "change_to_prepare"]

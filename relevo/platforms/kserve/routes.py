@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relevo.platforms.kserve.address import AddressStyle
-from relevo.platforms.kserve.objects import InferenceService, Revision, World, Writer
+from relevo.platforms.kserve.objects import Revision, World
+from relevo.platforms.kserve.service import InferenceService, Writer
 from relevo.rollout.observation import RevisionStatus, Routes
 
 __all__ = ["Written", "candidate_of", "edited", "is_ready", "is_returning", "read_routes"]
