@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,18 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace, package: Package, started: float) -> None:
-    # KServe answers by a class that FastAPI has deprecated; FastAPI would say so in the log of every server.
-    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
     # KServe parses sys.argv when it is imported; it must not take our options for its own.
     sys.argv = sys.argv[:1]
     from relevo.serving.revision import Revision
     from relevo.serving.server import Listen, RevisionServer, bind
 
     listener = bind(options.host, options.http_port)
-    logging.getLogger("kserve").setLevel(logging.WARNING)
     name = options.name or package.metadata.name
     revision = options.revision or f"{package.metadata.name}-{package.metadata.version}"
-    served = Revision(name, package, revision)
+    served = Revision(name, package, revision, stuck_seconds=options.stuck_seconds)
     served.load()
     listen = Listen(options.host, options.http_port, options.grpc_port, options.grace_seconds)
     server = RevisionServer(served, listen, fast=not options.no_fast_path)
@@ -81,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--http-port", type=_port, default=8080, help="REST; 0 picks a free one")
     parser.add_argument("--grpc-port", type=_port, help="gRPC; without it, none")
     parser.add_argument("--grace-seconds", type=int, default=30, help="how long requests in flight may take at the end")
+    parser.add_argument(
+        "--stuck-seconds", type=float, default=120.0, help="a prediction that takes longer ends liveness"
+    )
     parser.add_argument("--no-fast-path", action="store_true", help="let KServe's application answer V2 requests")
     return parser
 

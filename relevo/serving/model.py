@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from relevo.serving.refusals import InvalidRequest
 from relevo.serving.revision import CLASS_OUTPUT, PROBABILITY_OUTPUT, Revision
-from relevo.serving.tensors import rows_from_infer_request, rows_from_lists
+from relevo.serving.tensors import Tensor, rows_from_lists, rows_from_tensors
 
 __all__ = ["PackagedModel"]
 
@@ -33,15 +33,11 @@ class PackagedModel(kserve.Model):  # type: ignore[misc]
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """The input as V2 metadata."""
-        shape = [-1, len(self._about.feature_names)]
-        return [{"name": self._about.input.name, "datatype": self._about.input.datatype, "shape": shape}]
+        return list(self._revision.metadata()["inputs"])
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """The outputs as V2 metadata."""
-        return [
-            {"name": CLASS_OUTPUT, "datatype": self._revision.class_datatype, "shape": [-1]},
-            {"name": PROBABILITY_OUTPUT, "datatype": "FP64", "shape": [-1, len(self._about.classes)]},
-        ]
+        return list(self._revision.metadata()["outputs"])
 
     async def __call__(
         self, body: Any, headers: dict[str, str] | None = None, verb: InferenceVerb = InferenceVerb.PREDICT
@@ -74,7 +70,7 @@ class PackagedModel(kserve.Model):  # type: ignore[misc]
         began = perf_counter()
         _check_id(request.id)
         wanted = self._wanted_outputs(request)
-        rows = rows_from_infer_request(request, self._about)
+        rows = rows_from_tensors(_tensors(request), self._about)
         self._timed(_PREPROCESS, began)
         classes, scores = await self._revision.predict(rows, probabilities=PROBABILITY_OUTPUT in wanted)
         began = perf_counter()
@@ -107,14 +103,16 @@ class PackagedModel(kserve.Model):  # type: ignore[misc]
                     raise InvalidRequest(f"outputs: {name!r} is not one of {CLASS_OUTPUT!r} and {PROBABILITY_OUTPUT!r}")
             return names
         asked = (request.parameters or {}).get(PROBABILITY_OUTPUT, False)
-        if hasattr(asked, "bool_param"):  # a gRPC parameter, not yet a Python value
-            asked = asked.bool_param if asked.HasField("bool_param") else None
         if not isinstance(asked, bool):
             raise InvalidRequest(f"parameters: {PROBABILITY_OUTPUT} must be true or false")
         return [CLASS_OUTPUT, PROBABILITY_OUTPUT] if asked else [CLASS_OUTPUT]
 
     def _timed(self, stage: int, began: float) -> None:
         self._revision.tallies.timed(stage, perf_counter() - began)
+
+
+def _tensors(request: InferRequest) -> list[Tensor]:
+    return [Tensor(item.name, item.shape, item.datatype, item.data, item._raw_data) for item in request.inputs or ()]
 
 
 def _check_id(request_id: Any) -> None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
+from functools import partial
+from math import isfinite
+from threading import get_ident
+from time import monotonic, perf_counter
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 
 from relevo.packaging.package import Package
 from relevo.serving.predictor import Predictor, load_predictor
-from relevo.serving.refusals import ModelFailed
+from relevo.serving.refusals import ModelFailed, Overloaded
 from relevo.serving.tallies import Tallies
 
 __all__ = ["CLASS_OUTPUT", "PROBABILITY_OUTPUT", "Revision"]
@@ -28,6 +31,10 @@ PROBABILITY_OUTPUT = "predict_proba"
 INLINE_SECONDS = 0.0005
 """A prediction that takes no longer is computed at once, on the event loop: handing it to a thread would cost as much again."""
 _PREDICT_THREADS = 2
+MAX_WAITING_SECONDS = 5.0
+"""A request that would have to wait longer for the model is refused, by how long what waits already is expected to take."""
+MAX_WAITING = 64
+"""Requests that may wait for the model in any case."""
 _PREPROCESS, _PREDICT, _POSTPROCESS = range(3)
 
 Rows = NDArray[np.float64]
@@ -38,7 +45,9 @@ Answer = tuple[list[Any], Any]
 class Revision:
     """A model package under the names that requests know it by."""
 
-    def __init__(self, name: str, package: Package, revision: str, *, workers: int = 1) -> None:
+    def __init__(
+        self, name: str, package: Package, revision: str, *, workers: int = 1, stuck_seconds: float = 120.0
+    ) -> None:
         self.name = name
         self.package = package
         self.revision = revision
@@ -47,6 +56,10 @@ class Revision:
         self.string_classes = isinstance(self.about.classes[0], str)
         self.tallies = Tallies(name, revision, self.about.classes, workers=workers)
         self._predictor: Predictor | None = None
+        self._stuck_seconds = stuck_seconds
+        self._running: dict[int, float] = {}
+        self._waiting_seconds = 0.0
+        self._waiting = 0
         # Off the event loop: while a slow model computes, health checks and other requests are still answered.
         self._threads = ThreadPoolExecutor(_PREDICT_THREADS, thread_name_prefix="predict")
 
@@ -54,6 +67,31 @@ class Revision:
     def class_datatype(self) -> str:
         """Of the output `predict`, as V2 names it."""
         return "BYTES" if self.string_classes else "INT64"
+
+    @property
+    def platform(self) -> str:
+        """What computes, as V2 metadata names it."""
+        return {"onnx": "onnx_onnxv1", "sklearn": "sklearn"}[self.about.runtime]
+
+    @property
+    def live(self) -> bool:
+        """False once the model computes on one request for longer than `stuck_seconds`: only a new process helps then."""
+        return not self._running or monotonic() - min(self._running.values()) < self._stuck_seconds
+
+    def metadata(self) -> dict[str, Any]:
+        """What V2's metadata says of the model: its version is the revision."""
+        about = self.about
+        rows = [{"name": about.input.name, "datatype": about.input.datatype, "shape": [-1, len(about.feature_names)]}]
+        return {
+            "name": self.name,
+            "versions": [self.revision],
+            "platform": self.platform,
+            "inputs": rows,
+            "outputs": [
+                {"name": CLASS_OUTPUT, "datatype": self.class_datatype, "shape": [-1]},
+                {"name": PROBABILITY_OUTPUT, "datatype": "FP64", "shape": [-1, len(about.classes)]},
+            ],
+        }
 
     def load(self) -> None:
         """Load the model; raises `errors.BadInput` if the package's does not load here."""
@@ -86,17 +124,40 @@ class Revision:
         return self._counted(found, began)
 
     async def predict(self, rows: Rows, *, probabilities: bool) -> Answer:
-        """The same, in a thread if it would take long; so the event loop is never held."""
+        """The same, in a thread if it would take long; so the event loop is never held.
+
+        Raises:
+            ModelFailed: the model raised.
+            Overloaded: too much waits for the model already.
+        """
         if self.is_quick(len(rows)):
             return self.predict_now(rows, probabilities=probabilities)
+        seconds = self.predictor.seconds(len(rows))
+        seconds = seconds if isfinite(seconds) else 0.0
+        if self._waiting >= MAX_WAITING or (self._waiting and self._waiting_seconds > MAX_WAITING_SECONDS):
+            self.tallies.failed("overload")
+            raise Overloaded(self._waiting)
+        self._waiting += 1
+        self._waiting_seconds += seconds / _PREDICT_THREADS
         began = perf_counter()
-        loop = asyncio.get_running_loop()
-        answer = self.predictor.answer
         try:
-            found = await loop.run_in_executor(self._threads, lambda: answer(rows, probabilities=probabilities))
+            work = partial(self._watched, rows, probabilities=probabilities)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except Exception as error:
             raise self._failed(error, began) from error
+        finally:
+            self._waiting -= 1
+            self._waiting_seconds -= seconds / _PREDICT_THREADS
         return self._counted(found, began)
+
+    def _watched(self, rows: Rows, *, probabilities: bool) -> tuple[NDArray[Any], Any]:
+        """Compute in a thread, with the time of its start where `live` sees it."""
+        thread = get_ident()
+        self._running[thread] = monotonic()
+        try:
+            return self.predictor.answer(rows, probabilities=probabilities)
+        finally:
+            del self._running[thread]
 
     def _counted(self, answer: tuple[NDArray[Any], Any], began: float) -> Answer:
         classes = answer[0].tolist()

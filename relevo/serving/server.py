@@ -1,4 +1,4 @@
-"""Run one revision: KServe's `ModelServer`, REST and gRPC in one event loop, and an orderly end."""
+"""Run one revision: REST and gRPC in one event loop, KServe's application behind them, and an orderly end."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kserve import ModelServer
+import uvicorn
 
 from relevo import errors
-from relevo.serving.model import PackagedModel
-from relevo.serving.protocols import FixedRepository, RevisionDataPlane, RevisionGrpcServer, RevisionRestServer
+from relevo.serving.behind import Behind
+from relevo.serving.front import wrap
 from relevo.serving.revision import Revision
 
 __all__ = ["Listen", "RevisionServer", "bind"]
 
 _log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_SECONDS = 65
+_MAX_CONNECTIONS = 2000
+"""Beyond them connections are answered 503: each waits for its turn, so their number bounds the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +57,37 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-class RevisionServer(ModelServer):  # type: ignore[misc]
-    """KServe's model server for one packaged model."""
+class _QuietServer(uvicorn.Server):
+    """uvicorn without signal handlers: `RevisionServer` owns the signals, for REST and gRPC together."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+class RevisionServer:
+    """The server of one loaded revision."""
 
     def __init__(self, revision: Revision, listen: Listen, *, fast: bool = True) -> None:
-        super().__init__(enable_latency_logging=False, enable_grpc=listen.grpc_port is not None)
-        self._listen = listen
         self._revision = revision
-        self.dataplane = RevisionDataPlane(self.registered_models, revision)
-        self._rest = RevisionRestServer(
-            self.dataplane, FixedRepository(self.registered_models), revision, listen.grace_seconds, fast=fast
+        self._listen = listen
+        self._behind = Behind(revision)
+        self._rest = _QuietServer(
+            uvicorn.Config(
+                wrap(self._behind, revision, fast=fast),
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=listen.grace_seconds,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                limit_concurrency=_MAX_CONNECTIONS,
+                http="httptools",
+                # uvicorn puts these on every answer, its own errors included.
+                headers=[("x-relevo-revision", revision.revision)],
+                server_header=False,
+                lifespan="off",
+                ws="none",
+            )
         )
 
     def run(self, listener: socket.socket) -> None:
@@ -69,7 +96,6 @@ class RevisionServer(ModelServer):  # type: ignore[misc]
         Raises:
             errors.Transient: the gRPC port is in use.
         """
-        self._register_and_check_atleast_one_model_is_ready([PackagedModel(self._revision)])
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -80,29 +106,26 @@ class RevisionServer(ModelServer):  # type: ignore[misc]
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._drain)
         grpc = await self._start_grpc()
-        await self._rest.serve(listener)
+        self._behind.begin()
+        await self._rest.serve(sockets=[listener])
         if grpc is not None:
-            await grpc.stop()
+            await grpc.stop(self._listen.grace_seconds)
 
     def _drain(self) -> None:
+        """Not ready any more, accept nothing more, answer what was accepted, then return from `_run`."""
         self._revision.ready = False
-        self._rest.stop()
+        self._rest.should_exit = True
 
     async def _start_grpc(self) -> Any:
         if self._listen.grpc_port is None:
             return None
+        from relevo.serving.calls import start
+
         host = f"[{self._listen.host}]" if ":" in self._listen.host else self._listen.host
-        server = RevisionGrpcServer(
-            f"{host}:{self._listen.grpc_port}",
-            self.dataplane,
-            FixedRepository(self.registered_models),
-            grace_seconds=self._listen.grace_seconds,
-        )
         try:
-            await server.start()
+            return await start(self._revision, f"{host}:{self._listen.grpc_port}")
         except RuntimeError as error:
             raise errors.Transient(
                 f"cannot listen on {self._listen.host}:{self._listen.grpc_port} for gRPC: it is in use",
                 next_step="Choose another --grpc-port.",
             ) from error
-        return server

@@ -5,7 +5,9 @@ Knows nothing of HTTP or gRPC: raises `InvalidRequest`, which both protocols ans
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +16,7 @@ from relevo.packaging.metadata import Metadata
 from relevo.serving.limits import LARGEST_MAGNITUDE, MAX_ROWS
 from relevo.serving.refusals import InvalidRequest
 
-if TYPE_CHECKING:
-    from kserve import InferInput, InferRequest
-
-__all__ = ["NUMERIC", "rows_from_infer_request", "rows_from_lists"]
+__all__ = ["NUMERIC", "Tensor", "rows_from_lists", "rows_from_tensors"]
 
 NUMERIC = frozenset({"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"})
 """The V2 datatypes that rows may come in."""
@@ -26,7 +25,18 @@ _MAX_NESTING = 2
 Rows = NDArray[np.float64]
 
 
-def rows_from_infer_request(request: InferRequest, about: Metadata) -> Rows:
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input as a request gives it, unchecked. Its values are `data`, flat or row by row, or the little-endian bytes `raw`."""
+
+    name: str
+    shape: Any
+    datatype: str
+    data: Any = None
+    raw: bytes | None = None
+
+
+def rows_from_tensors(inputs: Sequence[Tensor], about: Metadata) -> Rows:
     """The rows of a V2 request, float64 [rows, features].
 
     Either the one input that the package names, of shape [rows, features], or one input per feature, of shape [rows] or [rows, 1].
@@ -34,7 +44,6 @@ def rows_from_infer_request(request: InferRequest, about: Metadata) -> Rows:
     Raises:
         InvalidRequest: names, shape, type or values are not what the package takes.
     """
-    inputs = list(request.inputs or ())
     names = [item.name for item in inputs]
     expected, features = about.input.name, about.feature_names
     if names == [expected]:
@@ -67,7 +76,7 @@ def rows_from_lists(value: Any, field: str, about: Metadata) -> Rows:
     return _checked(_to_float64(value, field), field, features)
 
 
-def _tensor(item: InferInput, *, columns: int) -> Rows:
+def _tensor(item: Tensor, *, columns: int) -> Rows:
     """One input as float64 [rows, columns]."""
     field = f"input {item.name!r}"
     if item.datatype not in NUMERIC:
@@ -75,7 +84,7 @@ def _tensor(item: InferInput, *, columns: int) -> Rows:
             f"{field}: datatype {item.datatype!r} is not numeric; this model takes FP64, FP32 or integers"
         )
     shape = _shape(item, columns, field)
-    if item._raw_data is not None:
+    if item.raw is not None:
         return _raw(item, shape, field)
     flat = _flatten(item.data, field)
     if len(flat) != shape[0] * shape[1]:
@@ -89,7 +98,7 @@ def _tensor(item: InferInput, *, columns: int) -> Rows:
     return array.reshape(shape)
 
 
-def _shape(item: InferInput, columns: int, field: str) -> tuple[int, int]:
+def _shape(item: Tensor, columns: int, field: str) -> tuple[int, int]:
     shape = list(item.shape or ())
     if columns == 1 and len(shape) == 1:
         shape = [*shape, 1]
@@ -101,10 +110,10 @@ def _shape(item: InferInput, columns: int, field: str) -> tuple[int, int]:
     return rows, columns
 
 
-def _raw(item: InferInput, shape: tuple[int, int], field: str) -> Rows:
+def _raw(item: Tensor, shape: tuple[int, int], field: str) -> Rows:
     """A tensor that came as bytes."""
     dtype = np.dtype({"FP": "f", "IN": "i", "UI": "u"}[item.datatype[:2]] + str(_bits(item.datatype) // 8))
-    raw = item._raw_data
+    raw = item.raw or b""
     needed = shape[0] * shape[1] * dtype.itemsize
     if len(raw) != needed:
         raise InvalidRequest(

@@ -178,6 +178,44 @@ def test_metadata_health_and_metrics(http: httpx.Client) -> None:
     assert 'request_predict_seconds_count{model_name="iris"}' in metrics
 
 
+def test_the_revision_may_be_named_as_the_version(http: httpx.Client) -> None:
+    """V2's paths with a version work for the revision that this server is, and for no other."""
+    version = f"/v2/models/iris/versions/{REVISION}"
+    assert http.post(f"{version}/infer", headers=JSON, content=v2()).json()["outputs"][0]["data"] == [0]
+    assert http.post(f"{version}/infer", headers=JSON, content=v2(name="y")).status_code == 400
+    assert http.get(version).json() == http.get("/v2/models/iris").json()
+    assert http.get(f"{version}/ready").status_code == 200
+    for path in ("/v2/models/iris/versions/9", "/v2/models/iris/versions/9/ready"):
+        assert http.get(path).status_code == 404
+
+
+def test_grpc_has_the_standard_health_service(server: Server) -> None:
+    """grpc.health.v1.Health/Check says SERVING (1) for the server and for the inference service; others are NOT_FOUND."""
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        name = b"inference.GRPCInferenceService"
+        for request in (b"", b"\x0a" + bytes([len(name)]) + name):
+            assert check(request, timeout=20) == b"\x08\x01"
+        with pytest.raises(grpc.RpcError) as refused:
+            check(b"\x0a\x01x", timeout=20)
+        assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_it_is_ready_before_kserve_is_imported(package: Package) -> None:
+    """An ordinary request needs no KServe; one that does waits for it, and a server may be ended while it still imports."""
+    for _ in range(3):
+        with serving(package.folder) as running:
+            assert httpx.post(running.url + INFER, headers=JSON, content=v2(), timeout=20).status_code == 200
+            libraries = Path(f"/proc/{running.process.pid}/maps")
+            if libraries.exists():
+                assert "/pandas/" not in libraries.read_text()
+            running.process.send_signal(signal.SIGTERM)
+            assert running.process.wait(20) == 0
+    with serving(package.folder) as running:
+        answer = httpx.post(running.url + INFER, headers=JSON, content=v2(shape=[2, 4]), timeout=60)
+        assert (answer.status_code, answer.headers["x-relevo-revision"]) == (400, REVISION)
+
+
 def test_kserves_own_clients_are_served(server: Server) -> None:
     """InferenceRESTClient and InferenceGRPCClient, in JSON and in binary."""
     rows = np.array([ROW, [6.0, 3.0, 5.0, 2.0]])

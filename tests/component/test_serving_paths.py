@@ -14,13 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
-from kserve import ModelRepository
 
 from model import train
 from relevo.packaging import load_package
-from relevo.serving import front
-from relevo.serving.model import PackagedModel
-from relevo.serving.protocols import FixedRepository, RevisionDataPlane, RevisionRestServer
+from relevo.serving import application, front
 from relevo.serving.revision import Revision
 
 pytestmark = pytest.mark.component
@@ -54,14 +51,10 @@ class Served:
         self.package = load_package(folder)
         self.revision = Revision("iris", self.package, "iris-predictor-00007")
         self.revision.load()
-        registry = ModelRepository()
-        registry.update(PackagedModel(self.revision))
-        data_plane = RevisionDataPlane(registry, self.revision)
-        server = RevisionRestServer(data_plane, FixedRepository(registry), self.revision, 1)
-        server.create_application()
+        app = application.build(self.revision)
         self.passed_on = 0
-        self.fast = front.wrap(self._count(server.app), self.revision)
-        self.slow = front.wrap(server.app, self.revision, fast=False)
+        self.fast = front.wrap(self._count(app), self.revision)
+        self.slow = front.wrap(app, self.revision, fast=False)
 
     def _count(self, app: Any) -> Any:
         async def counted(*arguments: Any) -> None:

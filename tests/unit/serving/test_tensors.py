@@ -6,31 +6,30 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from kserve import InferInput, InferRequest
 
 from relevo.serving.limits import MAX_ROWS
 from relevo.serving.refusals import InvalidRequest
-from relevo.serving.tensors import rows_from_infer_request, rows_from_lists
+from relevo.serving.tensors import Tensor, rows_from_lists, rows_from_tensors
 
 ABOUT = SimpleNamespace(input=SimpleNamespace(name="x"), feature_names=("a", "b"))
 
 
-def infer(*inputs: InferInput):
+def infer(*inputs: Tensor):
     """The rows that a request with these inputs gives."""
-    return rows_from_infer_request(InferRequest("m", list(inputs)), ABOUT)  # type: ignore[arg-type]
+    return rows_from_tensors(inputs, ABOUT)  # type: ignore[arg-type]
 
 
 def test_flat_and_nested_data_mean_the_same() -> None:
     """V2 allows a tensor's values flat or row by row."""
-    flat = infer(InferInput("x", [2, 2], "FP32", [1.0, 2, 3, 4]))
-    nested = infer(InferInput("x", [2, 2], "FP32", [[1.0, 2], [3, 4]]))
+    flat = infer(Tensor("x", [2, 2], "FP32", [1.0, 2, 3, 4]))
+    nested = infer(Tensor("x", [2, 2], "FP32", [[1.0, 2], [3, 4]]))
     np.testing.assert_array_equal(flat, [[1, 2], [3, 4]])
     np.testing.assert_array_equal(flat, nested)
 
 
 def test_one_input_per_feature_is_taken_in_any_order() -> None:
     """Columns may come as inputs of their own, of shape [rows] or [rows, 1]."""
-    rows = infer(InferInput("b", [2], "INT32", [3, 4]), InferInput("a", [2, 1], "FP64", [1.0, 2.0]))
+    rows = infer(Tensor("b", [2], "INT32", [3, 4]), Tensor("a", [2, 1], "FP64", [1.0, 2.0]))
     np.testing.assert_array_equal(rows, [[1, 3], [2, 4]])
 
 
@@ -39,38 +38,38 @@ def test_binary_tensors_of_every_numeric_type_are_read(dtype: str) -> None:
     """Raw bytes are little-endian values of the declared type."""
     names = {"f": "FP", "i": "INT", "u": "UINT"}
     array = np.array([[1, 2], [3, 4]], dtype=dtype)
-    item = InferInput("x", [2, 2], f"{names[array.dtype.kind]}{array.dtype.itemsize * 8}")
-    item._raw_data = array.tobytes()
+    datatype = f"{names[array.dtype.kind]}{array.dtype.itemsize * 8}"
+    item = Tensor("x", [2, 2], datatype, raw=array.tobytes())
     np.testing.assert_array_equal(infer(item), [[1, 2], [3, 4]])
 
 
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
-        (InferInput("y", [1, 2], "FP64", [1, 2]), "takes one input called 'x'"),
-        (InferInput("x", [1, 3], "FP64", [1, 2, 3]), r"must be \[rows, 2\]"),
-        (InferInput("x", [2], "FP64", [1, 2]), r"must be \[rows, 2\]"),
-        (InferInput("x", [-1, 2], "FP64", [1, 2]), "-1 rows"),
-        (InferInput("x", [0, 2], "FP64", []), "0 rows"),
-        (InferInput("x", [MAX_ROWS + 1, 2], "FP64", []), "rows, must be 1 to"),
-        (InferInput("x", [2, 2], "FP64", [1, 2]), "needs 4"),
-        (InferInput("x", [1, 2], "BYTES", ["a", "b"]), "not numeric"),
-        (InferInput("x", [1, 2], "BOOL", [True, False]), "not numeric"),
-        (InferInput("x", [1, 2], "FP64", ["1", "2"]), "is a string"),
-        (InferInput("x", [1, 2], "FP64", [None, 2]), "is null"),
-        (InferInput("x", [1, 2], "FP64", [True, 2]), "is a boolean"),
-        (InferInput("x", [1, 2], "FP64", [{}, 2]), "is an object"),
-        (InferInput("x", [1, 2], "FP64", [float("nan"), 2]), "feature 'a': nan is not finite"),
-        (InferInput("x", [1, 2], "FP64", [1, float("inf")]), "feature 'b': inf is not finite"),
-        (InferInput("x", [1, 2], "FP64", [1, 1e31]), "is beyond"),
-        (InferInput("x", [1, 2], "FP64", [1, 10**400]), "whole number that FP64 cannot"),
-        (InferInput("x", [1, 2], "INT64", [1, 1.5]), "not all values are whole numbers"),
-        (InferInput("x", [1, 2], "FP64", [[1], 2]), "mixes numbers and lists"),
-        (InferInput("x", [1, 2], "FP64", [[[1, 2]]]), "nested deeper"),
-        (InferInput("x", [1, 2], "FP64", None), "has no data"),
+        (Tensor("y", [1, 2], "FP64", [1, 2]), "takes one input called 'x'"),
+        (Tensor("x", [1, 3], "FP64", [1, 2, 3]), r"must be \[rows, 2\]"),
+        (Tensor("x", [2], "FP64", [1, 2]), r"must be \[rows, 2\]"),
+        (Tensor("x", [-1, 2], "FP64", [1, 2]), "-1 rows"),
+        (Tensor("x", [0, 2], "FP64", []), "0 rows"),
+        (Tensor("x", [MAX_ROWS + 1, 2], "FP64", []), "rows, must be 1 to"),
+        (Tensor("x", [2, 2], "FP64", [1, 2]), "needs 4"),
+        (Tensor("x", [1, 2], "BYTES", ["a", "b"]), "not numeric"),
+        (Tensor("x", [1, 2], "BOOL", [True, False]), "not numeric"),
+        (Tensor("x", [1, 2], "FP64", ["1", "2"]), "is a string"),
+        (Tensor("x", [1, 2], "FP64", [None, 2]), "is null"),
+        (Tensor("x", [1, 2], "FP64", [True, 2]), "is a boolean"),
+        (Tensor("x", [1, 2], "FP64", [{}, 2]), "is an object"),
+        (Tensor("x", [1, 2], "FP64", [float("nan"), 2]), "feature 'a': nan is not finite"),
+        (Tensor("x", [1, 2], "FP64", [1, float("inf")]), "feature 'b': inf is not finite"),
+        (Tensor("x", [1, 2], "FP64", [1, 1e31]), "is beyond"),
+        (Tensor("x", [1, 2], "FP64", [1, 10**400]), "whole number that FP64 cannot"),
+        (Tensor("x", [1, 2], "INT64", [1, 1.5]), "not all values are whole numbers"),
+        (Tensor("x", [1, 2], "FP64", [[1], 2]), "mixes numbers and lists"),
+        (Tensor("x", [1, 2], "FP64", [[[1, 2]]]), "nested deeper"),
+        (Tensor("x", [1, 2], "FP64", None), "has no data"),
     ],
 )
-def test_what_the_model_does_not_take_is_refused_with_field_and_reason(item: InferInput, reason: str) -> None:
+def test_what_the_model_does_not_take_is_refused_with_field_and_reason(item: Tensor, reason: str) -> None:
     """Nothing that numpy would silently convert reaches the model."""
     with pytest.raises(InvalidRequest, match=reason):
         infer(item)
@@ -78,8 +77,7 @@ def test_what_the_model_does_not_take_is_refused_with_field_and_reason(item: Inf
 
 def test_a_raw_tensor_must_be_as_long_as_its_shape_says() -> None:
     """Bytes that are too few or too many are no tensor."""
-    item = InferInput("x", [1, 2], "FP64")
-    item._raw_data = b"\0" * 15
+    item = Tensor("x", [1, 2], "FP64", raw=b"\0" * 15)
     with pytest.raises(InvalidRequest, match="has 15 bytes, but shape"):
         infer(item)
 

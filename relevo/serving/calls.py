@@ -1,0 +1,251 @@
+"""V2 over gRPC, and gRPC's standard health service: `start`. Straight to the revision, without KServe's servicer.
+
+The message classes are those that come with KServe, loaded by file: importing them by name would first import all of KServe. Tensors may
+come as typed contents or as raw bytes; the answer's come in the form in which the request's came.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import numpy as np
+from grpc import aio
+
+from relevo.serving.limits import MAX_BODY_BYTES
+from relevo.serving.refusals import InvalidRequest, ModelFailed, NotFound, Overloaded
+from relevo.serving.revision import CLASS_OUTPUT, PROBABILITY_OUTPUT, Revision
+from relevo.serving.tensors import Tensor, rows_from_tensors
+
+__all__ = ["start"]
+
+_log = logging.getLogger(__name__)
+
+_PREPROCESS, _POSTPROCESS = 0, 2
+_SERVICE = "inference.GRPCInferenceService"
+_HEALTH = "grpc.health.v1.Health"
+_SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
+"""grpc.health.v1.HealthCheckResponse, field 1, on the wire."""
+_NOT_OFFERED = "not offered: this server serves one revision of one model, and only infers"
+_STATUSES: dict[type[Exception], grpc.StatusCode] = {
+    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    ModelFailed: grpc.StatusCode.INTERNAL,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    NotImplementedError: grpc.StatusCode.UNIMPLEMENTED,
+}
+_KINDS: dict[type[Exception], str] = {InvalidRequest: "invalid", NotFound: "other"}
+_CONTENTS = {
+    "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
+    "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
+    "FP32": "fp32_contents", "FP64": "fp64_contents", "BOOL": "bool_contents", "BYTES": "bytes_contents",
+}  # fmt: skip
+"""Where the typed contents of a tensor are. FP16 comes as raw bytes only."""
+
+Method = Callable[[Any], Awaitable[Any]]
+
+
+def _load_messages() -> Any:
+    package = importlib.util.find_spec("kserve")
+    if package is None or not package.submodule_search_locations:
+        raise ImportError("kserve is not installed")
+    file = Path(package.submodule_search_locations[0]) / "protocol" / "grpc" / "grpc_predict_v2_pb2.py"
+    spec = importlib.util.spec_from_file_location("relevo.serving._messages", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+async def start(revision: Revision, address: str) -> aio.Server:
+    """Bind and serve.
+
+    Raises:
+        RuntimeError: the address is in use.
+    """
+    server = aio.server(
+        options=[
+            ("grpc.so_reuseport", 0),  # else a second server on the port would silently take half of the calls
+            ("grpc.max_receive_message_length", MAX_BODY_BYTES),
+            ("grpc.max_metadata_size", 16 * 1024),
+        ]
+    )
+    calls = _Calls(revision, _load_messages())
+    server.add_generic_rpc_handlers((calls.handlers(), calls.health_handlers()))
+    server.add_insecure_port(address)
+    await server.start()
+    return server
+
+
+class _Calls:
+    """The methods of `inference.GRPCInferenceService` and `grpc.health.v1.Health`."""
+
+    def __init__(self, revision: Revision, messages: Any) -> None:
+        self._revision = revision
+        self._pb = messages
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """All methods of the service, by name."""
+        methods = {
+            "ServerLive": self._server_live,
+            "ServerReady": self._server_ready,
+            "ModelReady": self._model_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._infer,
+            "RepositoryModelLoad": self._not_offered,
+            "RepositoryModelUnload": self._not_offered,
+        }
+        pb = self._pb
+        found = {
+            name: grpc.unary_unary_rpc_method_handler(
+                self._answering(method),
+                request_deserializer=getattr(pb, f"{name}Request").FromString,
+                response_serializer=getattr(pb, f"{name}Response").SerializeToString,
+            )
+            for name, method in methods.items()
+        }
+        return grpc.method_handlers_generic_handler(_SERVICE, found)
+
+    def health_handlers(self) -> grpc.GenericRpcHandler:
+        """`Check`; `Watch` is answered UNIMPLEMENTED, which its clients are told to expect."""
+        check = grpc.unary_unary_rpc_method_handler(self._answering(self._check))
+        return grpc.method_handlers_generic_handler(_HEALTH, {"Check": check})
+
+    def _answering(self, method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
+        """`method`, with the gRPC status of each error, and no traceback in the log for what callers do wrong."""
+        revision = self._revision
+
+        async def answer(request: Any, context: Any) -> Any:
+            context.set_trailing_metadata((("x-relevo-revision", revision.revision),))
+            try:
+                return await method(request)
+            except tuple(_STATUSES) as error:
+                kind = _KINDS.get(type(error))
+                if kind is not None:
+                    revision.tallies.failed(kind)
+                text = _NOT_OFFERED if isinstance(error, NotImplementedError) else str(error)
+                # A reason may quote what was sent; a status message that is not UTF-8 would fail to be sent.
+                code, reason = _STATUSES[type(error)], text.encode("utf-8", "replace").decode()
+            except Exception as error:
+                _log.exception("a call failed")
+                code, reason = grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}"
+            return await context.abort(code, reason)
+
+        return answer
+
+    async def _check(self, request: bytes) -> bytes:
+        # HealthCheckRequest has one field, the service's name: none and ours are known.
+        if request not in (b"", b"\x0a\x00", b"\x0a%c%b" % (len(_SERVICE), _SERVICE.encode())):
+            raise NotFound("no such service")
+        return _SERVING if self._revision.ready and self._revision.live else _NOT_SERVING
+
+    async def _server_live(self, _: Any) -> Any:
+        return self._pb.ServerLiveResponse(live=self._revision.live)
+
+    async def _server_ready(self, _: Any) -> Any:
+        return self._pb.ServerReadyResponse(ready=self._revision.ready)
+
+    async def _model_ready(self, request: Any) -> Any:
+        self._known(request.name, request.version)
+        return self._pb.ModelReadyResponse(ready=self._revision.ready)
+
+    async def _server_metadata(self, _: Any) -> Any:
+        from importlib.metadata import version
+
+        return self._pb.ServerMetadataResponse(
+            name="kserve", version=version("kserve"), extensions=["binary_tensor_data"]
+        )
+
+    async def _model_metadata(self, request: Any) -> Any:
+        self._known(request.name, request.version)
+        return self._pb.ModelMetadataResponse(**self._revision.metadata())
+
+    async def _not_offered(self, _: Any) -> Any:
+        raise NotImplementedError
+
+    def _known(self, name: str, version: str) -> None:
+        if name != self._revision.name:
+            raise NotFound(f"Model with name {name} does not exist.")
+        if version not in ("", self._revision.revision):
+            raise NotFound(f"Model with name {name} has no version {version}")
+
+    async def _infer(self, request: Any) -> Any:
+        began = perf_counter()
+        self._known(request.model_name, request.model_version)
+        wanted = _wanted(request)
+        rows = rows_from_tensors(_tensors(request), self._revision.about)
+        tallies = self._revision.tallies
+        tallies.timed(_PREPROCESS, perf_counter() - began)
+        classes, scores = await self._revision.predict(rows, probabilities=PROBABILITY_OUTPUT in wanted)
+        began = perf_counter()
+        raw = bool(request.raw_input_contents)
+        answer = self._pb.ModelInferResponse(
+            model_name=self._revision.name, model_version=self._revision.revision, id=request.id or str(uuid.uuid4())
+        )
+        for name in wanted:
+            if name == PROBABILITY_OUTPUT and scores is not None:
+                self._add(answer, name, "FP64", scores, raw=raw)
+            else:
+                kind = np.object_ if self._revision.string_classes else np.int64
+                self._add(answer, name, self._revision.class_datatype, np.array(classes, kind), raw=raw)
+        tallies.timed(_POSTPROCESS, perf_counter() - began)
+        return answer
+
+    @staticmethod
+    def _add(answer: Any, name: str, datatype: str, values: Any, *, raw: bool) -> None:
+        output = answer.outputs.add(name=name, datatype=datatype, shape=values.shape)
+        if datatype == "BYTES":
+            texts = [str(value).encode() for value in values]
+            if raw:
+                answer.raw_output_contents.append(b"".join(len(t).to_bytes(4, "little") + t for t in texts))
+            else:
+                output.contents.bytes_contents.extend(texts)
+        elif raw:
+            answer.raw_output_contents.append(values.tobytes())
+        else:
+            getattr(output.contents, _CONTENTS[datatype]).extend(values.ravel().tolist())
+
+
+def _tensors(request: Any) -> list[Tensor]:
+    raws = request.raw_input_contents
+    if not raws:
+        return [_typed(item) for item in request.inputs]
+    if len(raws) != len(request.inputs):
+        raise InvalidRequest(f"raw_input_contents: has {len(raws)} tensors, but there are {len(request.inputs)} inputs")
+    for item in request.inputs:
+        if item.HasField("contents"):
+            raise InvalidRequest(f"input {item.name!r}: has contents, but raw_input_contents are given as well")
+    return [
+        Tensor(item.name, list(item.shape), item.datatype, raw=raw)
+        for item, raw in zip(request.inputs, raws, strict=True)
+    ]
+
+
+def _typed(item: Any) -> Tensor:
+    field = _CONTENTS.get(item.datatype)
+    data = list(getattr(item.contents, field)) if field is not None else []
+    return Tensor(item.name, list(item.shape), item.datatype, data)
+
+
+def _wanted(request: Any) -> list[str]:
+    """The outputs that a call wants: those it lists, else the class, and the probabilities if the parameter asks for them."""
+    names = list(dict.fromkeys(output.name for output in request.outputs))
+    for name in names:
+        if name not in (CLASS_OUTPUT, PROBABILITY_OUTPUT):
+            raise InvalidRequest(f"outputs: {name!r} is not one of {CLASS_OUTPUT!r} and {PROBABILITY_OUTPUT!r}")
+    if names:
+        return names
+    if PROBABILITY_OUTPUT not in request.parameters:
+        return [CLASS_OUTPUT]
+    asked = request.parameters[PROBABILITY_OUTPUT]
+    if not asked.HasField("bool_param"):
+        raise InvalidRequest(f"parameters: {PROBABILITY_OUTPUT} must be true or false")
+    return [CLASS_OUTPUT, PROBABILITY_OUTPUT] if asked.bool_param else [CLASS_OUTPUT]
