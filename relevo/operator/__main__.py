@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 
-from relevo.errors import RelevoError
+from relevo.errors import BadInput, RelevoError
 
 DESCRIPTION = "Carries the Rollouts of a cluster. One replica acts at a time; the others are ready to take over."
 
@@ -36,30 +36,38 @@ def main() -> int:
             lease_name=os.environ.get("RELEVO_LEASE") or "relevo-operator",
         )
         wiring = Wiring(
-            cluster, gateway=arguments.gateway, load_url=arguments.load_url, kourier_url=arguments.kourier_url
+            cluster,
+            gateway=arguments.gateway,
+            load_url=arguments.load_url,
+            kourier_url=arguments.kourier_url,
+            prometheus_url=arguments.prometheus,
         )
         run(options, cluster, wiring)
     except RelevoError as error:
         print(f"{error.message}\n{error.next_step}".rstrip(), file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, BadInput) else 1
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m relevo.operator", description=DESCRIPTION)
-    scope = parser.add_mutually_exclusive_group(required=True)
+    """The options."""
+    options = argparse.ArgumentParser(prog="python -m relevo.operator", description=DESCRIPTION)
+    scope = options.add_mutually_exclusive_group(required=True)
     scope.add_argument("--namespace", action="append", default=[], help="watch this namespace; may be repeated")
     scope.add_argument("--all-namespaces", action="store_true", help="watch the whole cluster")
-    parser.add_argument("--http-port", type=int, default=8080, help="port of /metrics, /healthz and /readyz (8080)")
-    parser.add_argument("--http-host", default="0.0.0.0", help="address that they listen on")
-    parser.add_argument("--threads", type=int, default=16, help="rollouts looked at at the same time (16)")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning"), default="info")
-    parser.add_argument("--context", help="the kubeconfig's context, for an operator that does not run in the cluster")
-    outside = parser.add_argument_group("where the cluster's parts answer, seen from outside (for development)")
+    options.add_argument("--http-port", type=int, default=8080, help="port of /metrics, /healthz and /readyz (8080)")
+    options.add_argument("--http-host", default="0.0.0.0", help="address that they listen on")
+    options.add_argument("--threads", type=int, default=16, help="rollouts looked at at the same time (16)")
+    options.add_argument("--log-level", choices=("debug", "info", "warning"), default="info")
+    options.add_argument("--context", help="the kubeconfig's context, for an operator that does not run in the cluster")
+    options.add_argument(
+        "--prometheus", default="", metavar="URL", help="Prometheus, for rollouts whose sources name it"
+    )
+    outside = options.add_argument_group("where the cluster's parts answer, seen from outside (for development)")
     outside.add_argument("--gateway", default="", metavar="URL", help="Kourier's gateway, http://127.0.0.1:8080 say")
     outside.add_argument("--load-url", default="", metavar="URL", help="Locust's web server")
     outside.add_argument("--kourier-url", default="", metavar="URL", help="the gateway's statistics")
-    return parser
+    return options
 
 
 if __name__ == "__main__":

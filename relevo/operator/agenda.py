@@ -29,7 +29,14 @@ class _Entry:
 class Agenda:
     """Keyed pieces of work. Each says, when it is done, in how many seconds it is due again; None waits for a prompt."""
 
-    def __init__(self, threads: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        threads: int,
+        *,
+        on_begin: Callable[[float], None] = lambda late_seconds: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._on_begin = on_begin
         self._monotonic = monotonic
         self._entries: dict[str, _Entry] = {}
         self._heap: list[tuple[float, str]] = []
@@ -130,7 +137,8 @@ class Agenda:
                 while self._heap and self._is_stale(*self._heap[0]):
                     heapq.heappop(self._heap)
                 if self._open and self._heap and self._heap[0][0] <= now:
-                    _, key = heapq.heappop(self._heap)
+                    due, key = heapq.heappop(self._heap)
+                    self._on_begin(now - due)
                     entry = self._entries[key]
                     entry.running, entry.due = True, None
                     return key

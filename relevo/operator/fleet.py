@@ -13,6 +13,8 @@ from relevo.operator.steward import Shared, Steward
 
 __all__ = ["Fleet"]
 
+COUNT_SECONDS = 1.0
+
 
 class Fleet:
     """Hears of Rollouts from the watch. Thread-safe."""
@@ -22,7 +24,9 @@ class Fleet:
         self._agenda = agenda
         self._stewards: dict[str, Steward] = {}
         self._lock = threading.Lock()
+        self._count, self._counted_at = 0, float("-inf")
         shared.carried = self.under_way
+        shared.at_work_on = self.at_work_on
         shared.metrics.watch(self.seen)
 
     def hear(self, body: Mapping[str, Any], *, deleted: bool) -> None:
@@ -48,9 +52,18 @@ class Fleet:
             self._agenda.prompt(key)
 
     def under_way(self) -> int:
-        """How many Rollouts are being carried."""
+        """How many Rollouts are being carried; counted anew each second."""
+        now = self._shared.monotonic()
         with self._lock:
-            return sum(steward.under_way for steward in self._stewards.values())
+            if now - self._counted_at >= COUNT_SECONDS:
+                self._count = sum(steward.under_way for steward in self._stewards.values())
+                self._counted_at = now
+            return self._count
+
+    def at_work_on(self, namespace: str, target: str) -> list[Steward]:
+        """The stewards whose Rollouts are under way on an InferenceService, or about to begin."""
+        with self._lock:
+            return [steward for steward in self._stewards.values() if steward.is_at_work_on(namespace, target)]
 
     def seen(self) -> list[Seen]:
         """All of them, for the metrics."""

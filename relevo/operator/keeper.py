@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from relevo.errors import Conflict
 from relevo.operator.resource import FINALIZER, Order, Resource, order_of, read_resource
@@ -180,7 +180,9 @@ class Keeper:
     def rest(self) -> None:
         """Forget all but what tells a new run from this one, which has ended."""
         if self.run is not None:
-            state = replace(self.run.state, ledger=Ledger(self.run.state.uid), thresholds={}, usual_rates={})
+            state = replace(
+                self.run.state, ledger=Ledger(self.run.state.uid), thresholds={}, usual_rates={}, windows={}
+            )
             self.run = replace(self.run, state=state, history=(), checks=(), sample=None)
         self._written = None
 
@@ -190,14 +192,15 @@ class Keeper:
             return True
         held = run.state.hold is not None and not run.state.phase.is_decided
         age = (at - since).total_seconds()
-        return before.state.ledger != run.state.ledger and age >= (HELD_COUNTS_SECONDS if held else COUNTS_SECONDS)
+        grown = before.state.ledger != run.state.ledger or before.state.windows != run.state.windows
+        return grown and age >= (HELD_COUNTS_SECONDS if held else COUNTS_SECONDS)
 
 
 def _marks(run: Run) -> tuple[Any, ...]:
     """All that must be stored at once when it changes: everything but counts, and the clock."""
     state = run.state
     return (
-        replace(state, ledger=_EMPTY, looked_at=None, held_seconds=0.0, step_since=state.started_at),
+        replace(state, ledger=_NOTHING, windows={}, looked_at=None, held_seconds=0.0, step_since=state.started_at),
         {name: (source.epoch, source.last_label, source.edges_ms) for name, source in state.ledger.sources.items()},
         state.ledger.label,
         run.weight_percent,
@@ -205,4 +208,4 @@ def _marks(run: Run) -> tuple[Any, ...]:
     )
 
 
-_EMPTY: Any = None
+_NOTHING: Final[Any] = None

@@ -39,6 +39,12 @@ class Metrics:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
             registry=self.registry,
         )
+        self.late_seconds = Histogram(
+            "relevo_tick_lateness_seconds",
+            "How long a look had to wait for a thread.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+            registry=self.registry,
+        )
         self.last_tick = Gauge(
             "relevo_last_tick_timestamp_seconds", "When the last look ended.", registry=self.registry
         )

@@ -6,9 +6,9 @@ import logging
 import os
 import socket
 import threading
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from relevo.errors import BadInput, Forbidden, RelevoError
 from relevo.operator.agenda import Agenda
@@ -16,10 +16,9 @@ from relevo.operator.events import Events
 from relevo.operator.fleet import Fleet
 from relevo.operator.lease import Lease
 from relevo.operator.metrics import Metrics
-from relevo.operator.steward import Shared
+from relevo.operator.steward import Shared, Wires
 from relevo.operator.watch import watch
 from relevo.operator.web import Web
-from relevo.operator.wiring import Wiring
 from relevo.platforms.cluster_api import ROLLOUTS, Cluster
 
 __all__ = ["Options", "run"]
@@ -45,11 +44,12 @@ class Options:
     lease_name: str
 
 
-def run(options: Options, cluster: Cluster, wiring: Wiring) -> None:
+def run(options: Options, cluster: Cluster, wires: Wires, metrics: Metrics | None = None) -> None:
     """Run until SIGTERM or SIGINT."""
-    metrics, stop, ready = Metrics(), threading.Event(), threading.Event()
+    metrics = metrics or Metrics()
+    stop, ready = threading.Event(), threading.Event()
     me = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
-    agenda = Agenda(options.threads)
+    agenda = Agenda(options.threads, on_begin=metrics.late_seconds.observe)
 
     def taken() -> None:
         metrics.leader.set(1)
@@ -69,7 +69,7 @@ def run(options: Options, cluster: Cluster, wiring: Wiring) -> None:
     )
     shared = Shared(
         api=cluster,
-        wires=wiring,
+        wires=wires,
         events=Events(cluster, me),
         metrics=metrics,
         may_act=lease.held,
@@ -81,15 +81,23 @@ def run(options: Options, cluster: Cluster, wiring: Wiring) -> None:
         overdue = agenda.overdue_seconds()
         return f"a rollout is overdue by {overdue:.0f} s" if overdue > OVERDUE_SECONDS else ""
 
-    web = Web(
-        options.http_host,
-        options.http_port,
-        metrics.registry,
-        healthy,
-        lambda: "" if ready.is_set() else "it does not watch yet",
-    )
     try:
-        wait_for_rollouts(cluster, options.namespaces, stop)
+        web = Web(
+            options.http_host,
+            options.http_port,
+            metrics.registry,
+            healthy,
+            lambda: "" if ready.is_set() else "it does not watch yet",
+        )
+    except OSError as error:
+        where = f"{options.http_host}:{options.http_port}"
+        raise BadInput(
+            f"{where} cannot be listened on: {error.strerror}", next_step="Give another --http-port."
+        ) from error
+    try:
+        # All Rollouts are known before one is carried: two may be meant for one InferenceService.
+        for body in all_rollouts(cluster, options.namespaces, stop):
+            fleet.hear(body, deleted=False)
         agenda.start()
         lease.start()
         watch(fleet, cluster.client, namespaces=options.namespaces, ready=ready, stop=stop)
@@ -101,17 +109,15 @@ def run(options: Options, cluster: Cluster, wiring: Wiring) -> None:
         web.close()
 
 
-def wait_for_rollouts(cluster: Cluster, namespaces: tuple[str, ...], stop: threading.Event) -> None:
-    """Wait until the API server knows Rollouts and lets us list them; say once what is missing."""
+def all_rollouts(cluster: Cluster, namespaces: tuple[str, ...], stop: threading.Event) -> list[dict[str, Any]]:
+    """List them, as soon as the API server knows Rollouts and lets us; say once what is missing."""
     said = ""
     while not stop.is_set():
         try:
-            for namespace in namespaces or ("",):
-                cluster.list(ROLLOUTS, namespace)
+            return [body for namespace in namespaces or ("",) for body in cluster.list(ROLLOUTS, namespace)]
         except RelevoError as error:
             if error.message != said:
                 said = error.message
                 _log.error("%s. %s", error.message.rstrip("."), error.next_step)
-            time.sleep(RETRY_SECONDS if isinstance(error, BadInput | Forbidden) else 1.0)
-        else:
-            return
+            stop.wait(RETRY_SECONDS if isinstance(error, BadInput | Forbidden) else 1.0)
+    return []

@@ -98,17 +98,16 @@ class Recorder:
 
 
 def thinned(samples: list[Json], most: int) -> list[Json]:
-    """At most so many of the samples, spread evenly over the time that they cover; the first and the last always stay."""
-    if len(samples) <= most:
-        return samples
-    times = [datetime.fromisoformat(s["at"]).timestamp() for s in samples]
-    span = (times[-1] - times[0]) / (most - 1)
-    kept, due = [samples[0]], times[0] + span
-    for sample, at in zip(samples[1:-1], times[1:-1], strict=True):
-        if at >= due and len(kept) < most - 1:
-            kept.append(sample)
-            due = max(due + span, at)
-    return [*kept, samples[-1]]
+    """At most so many of the samples, spread evenly over the time that they cover; the first and the last always stay.
+
+    Left out is, one by one, whose neighbours are nearest to each other: so it stays even when it is thinned again and again.
+    """
+    kept = list(samples)
+    times = [datetime.fromisoformat(s["at"]).timestamp() for s in kept]
+    while len(kept) > max(most, 2):
+        least = min(range(1, len(kept) - 1), key=lambda i: times[i + 1] - times[i - 1])
+        del kept[least], times[least]
+    return kept
 
 
 def _read(before: Json | None, run: str) -> tuple[list[Json], list[Json]]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
@@ -28,14 +28,13 @@ from relevo.operator.resource import (
     Pinned,
     Resource,
     order_of,
-    read_resource,
     rollout_of,
     run_name,
     spec_of,
 )
 from relevo.operator.status import Run, Trouble, with_line
 from relevo.operator.wiring import Parts
-from relevo.platforms.cluster_api import INFERENCE_SERVICES, ROLLOUTS
+from relevo.platforms.cluster_api import INFERENCE_SERVICES
 from relevo.reconcile.tick import Reconciler, Tick
 from relevo.rollout.commands import Verb
 from relevo.rollout.ledger import Ledger
@@ -46,19 +45,11 @@ from relevo.rollout.state import Cause, Phase, RolloutState, new_state
 from relevo.store.rollouts import Record
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from relevo.rollout.decision import Transition
 
-    class Wires(Protocol):
-        """Where the parts come from; see `wiring`."""
+__all__ = ["Shared", "Steward", "Wires"]
 
-        def platform(self, namespace: str) -> Platform: ...
-        def check(self, spec: RolloutSpec) -> None: ...
-        def parts(self, resource: Resource, spec: RolloutSpec, state: RolloutState) -> Parts: ...
-
-
-__all__ = ["Shared", "Steward"]
+_ENDED: Final = (Phase.PROMOTED.value, Phase.ROLLED_BACK.value)
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +62,23 @@ LASTING_SECONDS: Final = 10.0
 HELD_SECONDS: Final = 2.0
 """How often a rollout is looked at that has been held for a while. Orders and edits are heard at once all the same."""
 HELD_A_WHILE_SECONDS: Final = 60.0
+LOOKS_PER_SECOND: Final = 250.0
+"""With more rollouts than can be looked at so often, each is looked at more rarely."""
 HELD_LOOKS_PER_SECOND: Final = 100.0
-"""The most looks at held rollouts, all of them together."""
+"""The same for those that are held."""
+
+
+class Wires(Protocol):
+    """Where the parts come from; see `wiring`."""
+
+    def platform(self, namespace: str) -> Platform:
+        """Where traffic is shifted, for one Rollout."""
+
+    def check(self, spec: RolloutSpec) -> None:
+        """Refuse what cannot be done there. Raises `BadInput`."""
+
+    def parts(self, resource: Resource, spec: RolloutSpec, state: RolloutState) -> Parts:
+        """What one run works with. Raises `BadInput`."""
 
 
 @dataclass
@@ -87,7 +93,9 @@ class Shared:
     clock: Callable[[], datetime]
     monotonic: Callable[[], float] = time.monotonic
     beginning: threading.Lock = field(default_factory=threading.Lock)
-    """Held by who begins a run, for an InferenceService has one at a time."""
+    """Held while somebody looks whether an InferenceService is free: it has one run at a time."""
+    at_work_on: Callable[[str, str], Iterable[Steward]] = lambda namespace, target: ()
+    """The stewards whose Rollouts are under way on an InferenceService, or about to begin."""
     carried: Callable[[], int] = lambda: 1
     """How many rollouts are under way."""
 
@@ -111,6 +119,9 @@ class Steward:
         self._failures = 0
         self._failing_since: float | None = None
         self._gone = False
+        self._begins = False
+        self._heard_under_way = False
+        """The object said that a run is under way when we last heard of it; `work` may not have read it yet."""
 
     # -- from outside --------------------------------------------------------------------------------------------------------------
 
@@ -118,9 +129,18 @@ class Steward:
         """Take in the object as it is now. False where it is what we have just written ourselves."""
         if body["metadata"].get("resourceVersion") == self._keeper.resource.version and self._keeper.run is not None:
             return False
+        status = body.get("status") or {}
+        self._heard_under_way = bool(status.get("state")) and status.get("phase") not in _ENDED
         with self._lock:
             self._news = orjson.dumps(body)
         return True
+
+    def is_at_work_on(self, namespace: str, target: str) -> bool:
+        """Whether this Rollout's run is under way on an InferenceService, or about to begin."""
+        resource = self._keeper.resource
+        if resource.namespace != namespace or resource.spec.get("target") != target or self._gone:
+            return False
+        return self._begins or self.under_way or (self._news is not None and self._heard_under_way)
 
     def close(self) -> None:
         """Close the connections; the load goes on."""
@@ -202,39 +222,49 @@ class Steward:
     def _begin(self) -> float:
         keeper, resource = self._keeper, self._keeper.resource
         try:
-            rollout = rollout_of(resource)
+            spec = rollout_of(resource).spec
+            self._shared.wires.check(spec)
         except BadInput as error:
-            return self._stuck(error, reason="Invalid") or LONGEST_PAUSE_SECONDS
-        spec = rollout.spec
-        self._shared.wires.check(spec)
-        with self._shared.beginning:
-            if other := self._other_on(spec.target):
-                self._tell(
-                    Trouble(
-                        "TargetBusy",
-                        f"Rollout {other} is under way on {spec.target}; this one begins when it has ended.",
-                    )
+            return self._stuck(error, reason="Invalid")
+        if other := self._claim(spec.target):
+            self._tell(
+                Trouble(
+                    "TargetBusy", f"Rollout {other} is under way on {spec.target}; this one begins when it has ended."
                 )
-                return BUSY_SECONDS
+            )
+            return BUSY_SECONDS
+        try:
             routes = self._platform_of(resource).observe(spec.target)
             now = self._shared.clock()
             if waiting := self._first_is_coming(routes, spec, now):
                 self._tell(Trouble("FirstRevisionComing", waiting))
                 return 1.0
             keeper.guard(True)
-            number = keeper.run.number + 1 if keeper.run is not None else 1
-            state = new_state(run_name(resource, number), routes.stable, now)
-            pinned = Pinned.of(spec).without_comparison() if not routes.stable.name else Pinned.of(spec)
-            state = replace(state, command_seq=self._heard_before(keeper.run))
-            told = keeper.run.history if keeper.run is not None else ()
-            run = Run(state, number, pinned, resource.generation, history=told)
-            if routes.stable.storage_uri == spec.storage_uri:
-                run = _served_already(run, now)
-            keeper.trouble, self._spec = None, resource.spec
-            self._recorder = None
+            keeper.trouble, self._spec, self._recorder = None, resource.spec, None
             self._forget_parts()
-            keeper.write(run, now)
+            keeper.write(self._new_run(routes, spec, now), now)
+        finally:
+            self._begins = False
         return 0.0
+
+    def _new_run(self, routes: Routes, spec: RolloutSpec, now: datetime) -> Run:
+        resource, last = self._keeper.resource, self._keeper.run
+        number = last.number + 1 if last is not None else 1
+        state = new_state(run_name(resource, number), routes.stable, now)
+        state = replace(state, command_seq=self._heard_before(last))
+        pinned = Pinned.of(spec) if routes.stable.name else Pinned.of(spec).without_comparison()
+        run = Run(state, number, pinned, resource.generation, history=last.history if last is not None else ())
+        return _served_already(run, now) if routes.stable.storage_uri == spec.storage_uri else run
+
+    def _claim(self, target: str) -> str:
+        """Begin on an InferenceService alone; else the name of the Rollout that is under way there."""
+        resource = self._keeper.resource
+        with self._shared.beginning:
+            for other in self._shared.at_work_on(resource.namespace, target):
+                if other is not self:
+                    return other._keeper.resource.name
+            self._begins = True
+        return ""
 
     def _first_is_coming(self, routes: Routes, spec: RolloutSpec, now: datetime) -> str:
         """What a first deployment waits for: the InferenceService's own first revision, of another model, may be about to come up."""
@@ -254,17 +284,6 @@ class Steward:
         # Whoever applies a Rollout and orders something before the operator has seen it means this run.
         early = run is None and order.at >= self._keeper.resource.created_at and order.verb != "retry"
         return 0 if early else order.seq
-
-    def _other_on(self, target: str) -> str:
-        """The Rollout that is under way on the same InferenceService, or was asked for earlier and will be."""
-        resource = self._keeper.resource
-        for body in self._shared.api.list(ROLLOUTS, resource.namespace):
-            other, status = read_resource(body), body.get("status") or {}
-            if other.uid == resource.uid or other.spec.get("target") != target:
-                continue
-            if status.get("state") and status.get("phase") not in (Phase.PROMOTED.value, Phase.ROLLED_BACK.value):
-                return other.name
-        return ""
 
     # -- a run under way -----------------------------------------------------------------------------------------------------------
 
@@ -296,12 +315,12 @@ class Steward:
         return max(self._interval(tick, rollout.spec) - (self._shared.monotonic() - began), 0.0)
 
     def _interval(self, tick: Tick, spec: RolloutSpec) -> float:
-        state = tick.decision.state
+        state, carried = tick.decision.state, self._shared.carried()
         if state.hold is None or state.phase.is_decided:
-            return spec.tick_seconds
-        if (tick.snapshot.at - state.hold.since).total_seconds() < HELD_A_WHILE_SECONDS:
-            return spec.tick_seconds
-        return max(spec.tick_seconds, HELD_SECONDS, self._shared.carried() / HELD_LOOKS_PER_SECOND)
+            return max(spec.tick_seconds, carried / LOOKS_PER_SECOND)
+        pause = max(spec.tick_seconds, carried / HELD_LOOKS_PER_SECOND)
+        a_while = (tick.snapshot.at - state.hold.since).total_seconds() >= HELD_A_WHILE_SECONDS
+        return max(pause, HELD_SECONDS) if a_while else pause
 
     def _own_order(self, run: Run) -> tuple[Verb | None, str]:
         """What a deletion or an edit asks of the run."""

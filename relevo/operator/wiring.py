@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from relevo.errors import BadInput
 from relevo.evidence.kourier import Gateway, Gateways, KourierSource, gateways_of
+from relevo.evidence.prometheus import PrometheusSource
 from relevo.evidence.source import EvidenceSource, LoadGenerator
 from relevo.load import KubernetesLoad, NoLoad, Workload
 from relevo.operator.resource import Resource
@@ -59,6 +60,7 @@ class Wiring:
     """Where Locust answers, for an operator that does not run in the cluster."""
     kourier_url: str = ""
     """Where one gateway's statistics answer, for the same."""
+    prometheus_url: str = ""
 
     def platform(self, namespace: str) -> Platform:
         """Where traffic is shifted, for one Rollout: it remembers what it wrote."""
@@ -81,8 +83,9 @@ class Wiring:
             load = NoLoad()
             return Parts((), load, smoke_test)
         generator = self._load(resource, spec, state)
-        sources = [self._source(name, resource.namespace, generator) for name in spec.sources]
-        return Parts(tuple(sources), generator, smoke_test, (generator,))
+        sources = [self._source(name, resource.namespace, spec.target, generator) for name in spec.sources]
+        own = [source for source in sources if isinstance(source, PrometheusSource)]
+        return Parts(tuple(sources), generator, smoke_test, (generator, *own))
 
     def _load(self, resource: Resource, spec: RolloutSpec, state: RolloutState) -> KubernetesLoad | NoLoad:
         if spec.load.users_to == 0 and not spec.has_client:
@@ -98,13 +101,20 @@ class Wiring:
         )
         return KubernetesLoad(self.cluster, workload, url=self.load_url or None)
 
-    def _source(self, name: str, namespace: str, generator: KubernetesLoad | NoLoad) -> EvidenceSource:
+    def _source(self, name: str, namespace: str, target: str, generator: KubernetesLoad | NoLoad) -> EvidenceSource:
         match name:
             case "locust":
                 return generator
             case "envoy":
                 return KourierSource(self.gateways, namespace)
-        raise BadInput(f"no source {name} on a cluster", next_step="spec.sources may name locust and envoy.")
+            case "prometheus" if self.prometheus_url:
+                return PrometheusSource(self.prometheus_url, namespace, target)
+            case "prometheus":
+                step = "Start it with --prometheus URL (chart: operator.extraArgs), or take prometheus out of spec.sources."
+                raise BadInput("the operator knows no Prometheus", next_step=step)
+        raise BadInput(
+            f"no source {name} on a cluster", next_step="spec.sources may name locust, envoy and prometheus."
+        )
 
     @cached_property
     def gateways(self) -> Gateways:

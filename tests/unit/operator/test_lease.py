@@ -1,0 +1,106 @@
+"""At any moment at most one replica acts."""
+
+from __future__ import annotations
+
+import pytest
+
+from relevo.errors import Transient
+from relevo.operator.lease import DURATION_SECONDS, LEASES, LET_GO_SECONDS, Lease
+from tests.unit.operator.world import START, PaperApi
+
+
+class Replica:
+    """One contender, whose looks the test makes."""
+
+    def __init__(self, api: PaperApi, name: str, clock: list[float]) -> None:
+        self.acts = 0
+        self.lease = Lease(
+            api,
+            namespace="relevo-system",
+            name="relevo-operator",
+            me=name,
+            on_taken=lambda: self._set(1),
+            on_lost=lambda: self._set(0),
+            monotonic=lambda: clock[0],
+        )
+
+    def _set(self, acts: int) -> None:
+        self.acts = acts
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    return [0.0]
+
+
+@pytest.fixture
+def api() -> PaperApi:
+    return PaperApi(lambda: START)
+
+
+def holder(api: PaperApi) -> str:
+    return str(api.objects[LEASES.plural, "relevo-system", "relevo-operator"]["spec"]["holderIdentity"])
+
+
+def test_the_first_takes_it_and_the_second_waits(api: PaperApi, clock: list[float]) -> None:
+    """However often the second looks, as long as the first renews."""
+    first, second = Replica(api, "first", clock), Replica(api, "second", clock)
+    for _ in range(20):
+        first.lease.look()
+        second.lease.look()
+        assert (first.acts, second.acts) == (1, 0)
+        assert first.lease.held()
+        assert not second.lease.held()
+        clock[0] += 1.0
+
+
+def test_a_killed_holder_is_replaced_within_seconds(api: PaperApi, clock: list[float]) -> None:
+    """After the lease's duration, by the second's own clock."""
+    first, second = Replica(api, "first", clock), Replica(api, "second", clock)
+    first.lease.look()
+    second.lease.look()
+    while holder(api) == "first":
+        clock[0] += 1.0
+        second.lease.look()
+    assert clock[0] <= DURATION_SECONDS + 1
+    assert second.acts == 1
+
+
+def test_a_holder_that_cannot_renew_stops_before_another_may_begin(api: PaperApi, clock: list[float]) -> None:
+    """It acts no more when its last renewal is too old, whether or not it could look."""
+    first = Replica(api, "first", clock)
+    first.lease.look()
+    api.fails = [Transient("no answer")] * 10
+    clock[0] += LET_GO_SECONDS + 0.1
+    assert not first.lease.held()
+    assert LET_GO_SECONDS < DURATION_SECONDS
+    first.lease.look()
+    assert first.acts == 0
+    api.fails = []
+    first.lease.look()
+    assert first.acts == 1
+
+
+def test_a_replica_that_was_asleep_sees_that_another_acts(api: PaperApi, clock: list[float]) -> None:
+    """After a long pause of the process it does not believe that it still leads."""
+    first, second = Replica(api, "first", clock), Replica(api, "second", clock)
+    first.lease.look()
+    second.lease.look()
+    clock[0] += 10.0
+    second.lease.look()
+    assert second.acts == 1
+    assert not first.lease.held()
+    first.lease.look()
+    assert first.acts == 0
+
+
+def test_given_back_it_is_taken_at_once(api: PaperApi, clock: list[float]) -> None:
+    """A replica that ends in peace makes nobody wait."""
+    first, second = Replica(api, "first", clock), Replica(api, "second", clock)
+    first.lease.look()
+    first.lease._thread.start()
+    first.lease.stop()
+    assert holder(api) == ""
+    second.lease.look()
+    assert second.acts == 1
+    assert api.objects[LEASES.plural, "relevo-system", "relevo-operator"]["spec"]["leaseTransitions"] == 2
