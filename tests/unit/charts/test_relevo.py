@@ -24,11 +24,7 @@ VARIANTS = {
     "default": (),
     "one replica": ("operator.replicas=1",),
     "all namespaces": ("watch.allNamespaces=true", *EVERYTHING),
-    "two namespaces": (
-        "watch.namespaces={team-a,team-b}",
-        "gateway.enabled=false",
-        "networkPolicy.prometheus.enabled=false",
-    ),
+    "two namespaces": ("watch.namespaces={team-a,team-b}", "gateway.enabled=false"),
     "its own namespace": ("watch.namespaces=null", "crd.create=false", "runtime.create=false"),
 }
 
@@ -278,7 +274,16 @@ class TestNetwork:
         policy = chart.one("NetworkPolicy")["spec"]
         ports = [port["port"] for rule in policy["egress"] for port in rule["ports"]]
         assert set(ports) <= {53, 443, 6443, 9000, 8081, 8089, 9090}
-        assert [port["port"] for rule in policy["ingress"] for port in rule["ports"]] == ["http"]
+        assert [port["port"] for rule in policy["ingress"] for port in rule["ports"]] == ["metrics"]
+
+    def test_prometheus_on_request(self) -> None:
+        """Prometheus is reached, and the operator told of it, only where its URL is given."""
+        chart = rendered("prometheus.url=http://prometheus.monitoring:9090")
+        assert "--prometheus=http://prometheus.monitoring:9090" in operator(chart)["args"]
+        ports = {port["port"] for rule in chart.one("NetworkPolicy")["spec"]["egress"] for port in rule["ports"]}
+        assert 9090 in ports
+        unasked = rendered().one("NetworkPolicy")["spec"]["egress"]
+        assert 9090 not in {port["port"] for rule in unasked for port in rule["ports"]}
 
     def test_only_the_api_server_has_no_name(self, chart: Chart) -> None:
         """Only the API server, which is no pod, is reached by port alone."""

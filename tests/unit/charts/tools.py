@@ -1,4 +1,4 @@
-"""Where the tests find helm and promtool: on PATH, or in the cache that `make cluster` fills."""
+"""Where the tests find helm and promtool: where `make cluster` puts them, or on PATH."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from k8s.cluster.settings import cache_folder
+from k8s.cluster.tools import tool as make_tool
+
 ROOT = Path(__file__).parents[3]
 CHARTS = ROOT / "charts"
 
 
 def tool(name: str) -> str:
-    """The path of a program. Without it a test is skipped, but fails in CI, where it must run."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "relevo"
-    folder = Path(os.environ.get("RELEVO_CACHE") or cache) / "bin"
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), str(folder)]))
+    """The path of a program. Where it is missing a test is skipped; in CI, where it must run, the program is made."""
+    own = cache_folder() / "bin" / name
+    found = str(own) if own.exists() else shutil.which(name)
     if found:
         return found
-    reason = f"{name} is neither on PATH nor in {folder}; `make cluster` puts it there"
     if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+        return str(make_tool(name))
+    pytest.skip(f"{name} is neither on PATH nor in {own.parent}; `make cluster` puts it there")
 
 
 def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
