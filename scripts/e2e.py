@@ -1,9 +1,10 @@
 """`make e2e`: the tests that need a cluster, on the one that `make cluster` made, or on another by CONTEXT.
 
-python -m scripts.e2e [--context CONTEXT] [--gateway HOST:PORT] [-- PYTEST-ARGUMENTS]
+python -m scripts.e2e [--context CONTEXT] [--gateway HOST:PORT] [--streams 1] [-- PYTEST-ARGUMENTS]
 
 On a kind cluster the models' images are built and loaded first. Elsewhere they must be there already: dev.local/iris in the versions 1, 2,
-2-errors, 2-slow and 2-wrong.
+2-errors, 2-slow and 2-wrong. Most of a test's time is waiting for pods and steps, so two streams of modules run side by side; what takes
+a part of the cluster away from everybody, or needs all of it, runs alone.
 """
 
 from __future__ import annotations
@@ -12,23 +13,38 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from scripts.arena import PROJECT, ArenaError, say
 from scripts.lab import models
 from scripts.lab.faults import wait_for_operator
 from scripts.lab.kube import GATEWAY, Lab, LabError
 
-__all__ = ["main"]
+__all__ = ["main", "stages"]
+
+TESTS = PROJECT / "tests" / "e2e"
+STAGES = (
+    (("verdicts", "bad_input"), ("use", "edits")),
+    (("kills",), ("kserve_platform",)),
+    (("faults",),),
+    (("at_once",),),
+)
+"""Stages one after the other; in each, streams side by side; in each of these, modules one after the other."""
+PYTEST = (sys.executable, "-m", "pytest", "-m", "e2e", "-v", "--durations=0", "--durations-min=1", "--color=no")
+NO_TESTS_EXIT_CODE = 5
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run them. pytest's exit code, or 2 where they cannot be run."""
+    """Run them. 0 when all passed, 1 when some did not, 2 where they cannot be run."""
     parser = argparse.ArgumentParser(prog="python -m scripts.e2e", description=__doc__.partition("\n")[0])
     cluster = os.environ.get("CLUSTER") or "relevo"
     parser.add_argument("--context", default=os.environ.get("CONTEXT") or f"kind-{cluster}")
     parser.add_argument("--gateway", default=GATEWAY, help="HOST:PORT")
-    parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
+    parser.add_argument("--streams", type=int, choices=(1, 2), default=2, help="how many modules at the same time")
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --: then it is one stream")
     options = parser.parse_args(arguments)
     began = time.monotonic()
     try:
@@ -43,23 +59,67 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     say(f"models and operator are ready after {time.monotonic() - began:.0f} s")
     environment = {**os.environ, "E2E_CONTEXT": options.context, "E2E_GATEWAY": options.gateway}
-    chosen = options.pytest or ["tests/e2e"]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-m",
-        "e2e",
-        "-o",
-        "addopts=--strict-markers --strict-config -p no:cacheprovider",
-        "-v",
-        "--durations=0",
-        "--durations-min=1",
-        *chosen,
-    ]
-    code = subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
-    say(f"{time.monotonic() - began:.0f} s in all")
-    return code
+    failed = []
+    for streams in [[options.pytest]] if options.pytest else stages(options.streams, _modules()):
+        failed += _run(streams, environment)
+    say(f"{time.monotonic() - began:.0f} s in all{f'; failed: {chr(44).join(failed)}' if failed else ''}")
+    return 1 if failed else 0
+
+
+def stages(streams: int, modules: Sequence[str]) -> Iterator[list[list[str]]]:
+    """The modules to run: stages of streams of paths. Those that no stage names come last, alone."""
+    named = [name for stage in STAGES for stream in stage for name in stream]
+    rest = tuple((name,) for name in modules if name not in named)
+    for stage in (*STAGES, *((stream,) for stream in rest)):
+        there = [[_path(name) for name in stream if name in modules] for stream in stage]
+        side_by_side = [stream for stream in there if stream]
+        if streams > 1:
+            yield side_by_side
+        else:
+            yield from ([stream] for stream in side_by_side)
+
+
+def _modules() -> list[str]:
+    return sorted(file.stem.removeprefix("test_") for file in TESTS.glob("test_*.py"))
+
+
+def _path(name: str) -> str:
+    return f"tests/e2e/test_{name}.py"
+
+
+def _run(streams: Sequence[Sequence[str]], environment: dict[str, str]) -> list[str]:
+    """Run some streams side by side; those that failed. The output of each is shown as a whole when it has ended, alone as it comes."""
+    if len(streams) == 1:
+        code = subprocess.run([*PYTEST, *streams[0]], cwd=PROJECT, env=environment, check=False).returncode
+        return [" ".join(streams[0])] if code not in (0, NO_TESTS_EXIT_CODE) else []
+    failed = []
+    with tempfile.TemporaryDirectory(prefix="relevo-e2e-") as folder:
+        running = []
+        for number, stream in enumerate(streams):
+            log = Path(folder) / f"{number}.log"
+            say(f"running {' '.join(stream)}")
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [*PYTEST, *stream],
+                    cwd=PROJECT,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                )
+            running.append((process, stream, log))
+        try:
+            for process, stream, log in running:
+                code = process.wait()
+                print(log.read_text(encoding="utf-8", errors="replace"), flush=True)
+                if code not in (0, NO_TESTS_EXIT_CODE):
+                    failed.append(" ".join(stream))
+        finally:
+            for process, _, _ in running:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+    return failed
 
 
 def _check(lab: Lab) -> None:

@@ -82,7 +82,7 @@ class OperatorKiller:
     """
 
     def __init__(
-        self, lab: Lab, watch: Watch, *, most: int, transition: bool = False, longest_pause: float = 5.0, seed: int = 1
+        self, lab: Lab, watch: Watch, *, most: int, transition: bool = False, longest_pause: float = 3.0, seed: int = 1
     ) -> None:
         self._lab = lab
         self._watch = watch

@@ -22,6 +22,8 @@ GATEWAY = (os.environ.get("RELEVO_GATEWAY") or "http://127.0.0.1:8090").partitio
 
 COMMAND_SECONDS = 120.0
 
+_NOT_REACHED = ("TLS handshake timeout", "connection refused", "client connection lost", "connection reset by peer")
+
 Object = dict[str, Any]
 T = TypeVar("T")
 
@@ -50,12 +52,16 @@ class Lab:
     kubectl_path: str = field(default_factory=_kubectl)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout_seconds: float = COMMAND_SECONDS) -> str:
-        """Run kubectl; its standard output.
+        """Run kubectl; its standard output. Tried again where the API server was not reached: a busy machine may be slow to answer.
 
         Raises:
             LabError: it failed, with what it said.
         """
-        done = self.try_kubectl(*arguments, stdin=stdin, timeout_seconds=timeout_seconds)
+        for pause in (1, 3, 0):
+            done = self.try_kubectl(*arguments, stdin=stdin, timeout_seconds=timeout_seconds)
+            if not done.returncode or not any(words in done.stderr for words in _NOT_REACHED):
+                break
+            time.sleep(pause)
         if done.returncode:
             raise LabError(f"kubectl {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout

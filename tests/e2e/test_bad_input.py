@@ -6,12 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from relevo import __version__
 from scripts.lab.kube import Lab, Object, until
 from scripts.lab.rollouts import Site, condition, merged, sample_rollout, sample_service
 from scripts.lab.watching import Watch
 
 from .conftest import MakeNamespace
 from .judging import ended
+
+SOON = {"preparationSeconds": 30, "maxSeconds": 120}
+"""What is not ready by then, is not."""
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +95,7 @@ def test_a_field_that_makes_no_sense_is_refused_by_the_api_server(lab: Lab, empt
 
 def test_an_image_that_cannot_be_pulled_is_rolled_back_at_zero_with_the_pods_reason(site: Site, watch: Watch) -> None:
     """Nothing is waited for in vain."""
-    site.roll_out("no-such-version", limits={"preparationSeconds": 60, "maxSeconds": 120})
+    site.roll_out("no-such-version", limits=SOON)
     end = ended(watch, 150)
     assert (end.phase, end.status["cause"]) == ("RolledBack", "not-ready"), end.reason
     assert any(word in end.reason for word in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName")), end.reason
@@ -99,11 +103,10 @@ def test_an_image_that_cannot_be_pulled_is_rolled_back_at_zero_with_the_pods_rea
 
 
 def test_one_that_never_becomes_ready_is_rolled_back_at_zero_with_the_pods_reason(site: Site, watch: Watch) -> None:
-    """Its image is no model package: the server in it says so and ends."""
-    site.roll_out(
-        "1", storageUri="oci://dev.local/busybox:bookworm", limits={"preparationSeconds": 60, "maxSeconds": 120}
-    )
+    """An image with no model in it: what its container says of itself is the reason."""
+    site.roll_out("1", storageUri=f"oci://dev.local/relevo-operator:{__version__}", limits=SOON)
     end = ended(watch, 150)
     assert (end.phase, end.status["cause"]) == ("RolledBack", "not-ready"), end.reason
+    assert "container" in end.reason, end.reason
     assert end.status["weight"] == 0
     assert site.settled_weights()

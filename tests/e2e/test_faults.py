@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from scripts.lab.faults import delete_pods
 from scripts.lab.rollouts import Site
 from scripts.lab.users import GatewayUsers
@@ -10,7 +12,7 @@ from scripts.lab.watching import RolloutLook, Watch
 from .judging import assert_clean, ended, failures
 
 
-def shifting(step: int) -> object:
+def shifting(step: int) -> Callable[[RolloutLook], bool]:
     """Whether a look shows this step or a later one."""
 
     def holds(look: RolloutLook) -> bool:
@@ -19,18 +21,26 @@ def shifting(step: int) -> object:
     return holds
 
 
-def test_a_lost_load_worker_and_a_lost_kserve_controller_change_no_verdict(
-    site: Site, watch: Watch, users: GatewayUsers
-) -> None:
-    """The worker's counts are missing for a while, the controller's answers come later; no user notices either."""
+def test_what_dies_around_a_healthy_candidate_changes_no_verdict(site: Site, watch: Watch, users: GatewayUsers) -> None:
+    """One after the other: a worker of the load, KServe's controller, and the candidate's own pod.
+
+    Of the first two no user notices anything. While none of the candidate's pods is ready it has no traffic, and a condition says so.
+    """
     site.roll_out("2")
     watch.wait("the first step", shifting(1), seconds=150)
     delete_pods(site.lab, site.namespace, "app.kubernetes.io/name=relevo-load,app.kubernetes.io/component=worker")
     watch.wait("the second step", shifting(2), seconds=120)
     delete_pods(site.lab, "kserve", "control-plane=kserve-controller-manager")
+    look = watch.wait("the third step", shifting(3), seconds=120)
+    assert look.phase == "Shifting"
+    assert failures(users) == []
+    candidate = look.status["candidate"]
+    delete_pods(site.lab, site.namespace, f"serving.knative.dev/revision={candidate}")
+    held = watch.wait("a hold", lambda look: bool(look.hold) or look.phase in ("Promoted", "RolledBack"), seconds=30)
+    assert held.hold == "CandidateNotReady", f"{held.phase}: {held.reason}"
+    assert candidate in held.reason
     end = ended(watch)
     assert end.phase == "Promoted", end.reason
-    assert failures(users) == []
     assert_clean(watch)
 
 
@@ -39,21 +49,6 @@ def test_a_lost_gateway_is_not_the_candidates_fault(site: Site, watch: Watch) ->
     site.roll_out("2")
     watch.wait("the second step", shifting(2), seconds=180)
     delete_pods(site.lab, "kourier-system", "app=3scale-kourier-gateway")
-    end = ended(watch)
-    assert end.phase == "Promoted", end.reason
-    assert_clean(watch)
-
-
-def test_a_candidates_pod_that_is_deleted_holds_the_rollout_and_no_more(site: Site, watch: Watch) -> None:
-    """While none of its pods is ready it has no traffic, and a condition says so; with its new pod it goes on."""
-    site.roll_out("2")
-    look = watch.wait("the second step", shifting(2), seconds=180)
-    assert look.phase == "Shifting"
-    candidate = look.status["candidate"]
-    delete_pods(site.lab, site.namespace, f"serving.knative.dev/revision={candidate}")
-    held = watch.wait("a hold", lambda look: bool(look.hold) or look.phase in ("Promoted", "RolledBack"), seconds=30)
-    assert held.hold == "CandidateNotReady", f"{held.phase}: {held.reason}"
-    assert candidate in held.reason
     end = ended(watch)
     assert end.phase == "Promoted", end.reason
     assert_clean(watch)

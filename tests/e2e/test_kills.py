@@ -23,9 +23,10 @@ AT_EVERY_PHASE = [
     pytest.param("2", {}, "Promoted", {"Preparing", "Shadowing", "Shifting", "Promoting"}, id="healthy"),
 ]
 AT_RANDOM = [
-    pytest.param("2-wrong", WITHOUT_SHADOW, "RolledBack", 7, id="wrong"),
-    pytest.param("2-slow", WITHOUT_SHADOW, "RolledBack", 7, id="slow"),
-    pytest.param("2", WITHOUT_SHADOW, "Promoted", 20, id="healthy"),
+    pytest.param("2-wrong", WITHOUT_SHADOW, "RolledBack", 4, id="wrong"),
+    pytest.param(
+        "2", {"strategy": {"canary": {"weights": [5, 20, 50], "stepSeconds": 30}}}, "Promoted", 24, id="healthy"
+    ),
 ]
 LEAST_AT_RANDOM = 20
 

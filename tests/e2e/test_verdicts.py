@@ -52,6 +52,16 @@ def test_a_healthy_candidate_is_promoted(site: Site, watch: Watch, users: Gatewa
     assert_clean(watch)
 
 
+def test_a_slow_candidate_is_rolled_back(site: Site, watch: Watch, users: GatewayUsers) -> None:
+    """1,500 trees served by scikit-learn: nobody's request fails, and it is out all the same."""
+    site.roll_out("2-slow")
+    end = ended(watch)
+    assert (end.phase, end.status.get("cause")) == ("RolledBack", "evidence"), end.reason
+    assert "latency" in end.reason
+    assert failures(users) == []
+    assert_clean(watch)
+
+
 def test_a_candidate_that_answers_wrongly_is_rolled_back_before_any_user_meets_it(
     site: Site, watch: Watch, users: GatewayUsers
 ) -> None:
