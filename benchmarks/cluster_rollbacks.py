@@ -14,9 +14,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from benchmarks.measure import quantiles, table
 from scripts.arena import say
@@ -101,7 +99,7 @@ def one_rollback(site: Site, *, per_second: float) -> Delay | str:
         site.roll_out("2-errors", **BY_USERS_ALONE)
         end = watch.wait("a verdict", lambda look: look.phase in ("Promoted", "RolledBack"), seconds=ROLLOUT_SECONDS)
         time.sleep(0.5)  # the last answers
-    looks = until("the record is written", lambda: _whole(samples(site)), seconds=30)
+    looks = samples(site)
     candidate = str(end.status.get("candidate", ""))
     found: Delay | str = f"{end.phase} ({end.status.get('cause')}): {end.reason}"
     if (end.phase, end.status.get("cause")) == ("RolledBack", "evidence"):
@@ -114,12 +112,6 @@ def one_rollback(site: Site, *, per_second: float) -> Delay | str:
     site.delete_rollout()
     site.settled_weights()
     return found
-
-
-def _whole(looks: list[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
-    """All of a run's looks, once the one that decided is among them."""
-    decided = [look for look in looks if look["phase"] in ("RollingBack", "RolledBack", "Promoted")]
-    return looks if decided else None
 
 
 def _page(delays: list[Delay], without: list[str], loads: list[float], command: str) -> str:

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from scripts.lab.kube import until
 from scripts.lab.rollouts import Site
 from scripts.lab.users import Seen
 from scripts.lab.watching import Look
 
 __all__ = ["Delay", "delay", "samples"]
+
+
+DECIDED = ("Promoting", "RollingBack", "Promoted", "RolledBack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,19 @@ class Delay:
     errors_in_all: int
 
 
-def samples(site: Site) -> list[Mapping[str, Any]]:
-    """The looks of the present run that the operator has kept, oldest first."""
+def samples(site: Site, *, seconds: float = 30.0) -> list[Mapping[str, Any]]:
+    """The looks of a run that has been decided, as far as the operator has kept them, oldest first.
+
+    Raises:
+        LabError: the record is not there in time.
+    """
+    return until("the record of the decision is written", lambda: _recorded(site), seconds=seconds)
+
+
+def _recorded(site: Site) -> list[Mapping[str, Any]] | None:
     record = site.lab.read(f"/api/v1/namespaces/{site.namespace}/configmaps/{site.name}-record") or {}
     found: list[Mapping[str, Any]] = json.loads(record.get("data", {}).get("samples.json", "[]"))
-    return found
+    return found if any(look["phase"] in DECIDED for look in found) else None
 
 
 def delay(

@@ -28,7 +28,7 @@ from typing import Self
 
 from scripts.users import read_bodies
 
-__all__ = ["GatewayUsers", "Seen", "main"]
+__all__ = ["GatewayUsers", "Seen", "by_revision", "main"]
 
 TIMEOUT_SECONDS = 30.0
 PROJECT = Path(__file__).resolve().parents[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scripts.lab.delays import Delay, delay, samples
 from scripts.lab.faults import delete_pods
 from scripts.lab.kube import until
 from scripts.lab.rollouts import Site, condition
@@ -9,6 +10,9 @@ from scripts.lab.users import GatewayUsers
 from scripts.lab.watching import Watch
 
 from .judging import assert_clean, ended, failures
+
+ZERO_SECONDS = 10.0
+"""From the look that decided to 0 % in KServe's status, even on a starved machine; benchmarks.cluster_rollbacks has the distribution."""
 
 
 def test_a_candidate_that_fails_is_rolled_back(site: Site, watch: Watch, users: GatewayUsers) -> None:
@@ -22,6 +26,10 @@ def test_a_candidate_that_fails_is_rolled_back(site: Site, watch: Watch, users: 
     site.lab.kubectl("-n", site.namespace, "wait", "rollout", site.name, "--for=condition=RolledBack", "--timeout=5s")
     assert condition(site.rollout(), "Promoted")["status"] == "False"
     candidate = end.status["candidate"]
+    found = delay(samples(site), watch.traffic, [], candidate)
+    assert isinstance(found, Delay), found
+    print(f"0 % in KServe's status {found.from_look:.2f} s after the look that decided")
+    assert found.from_look < ZERO_SECONDS
     assert failures(users, but_of=candidate) == []
     assert any(look.weights.get(candidate) for look in watch.route), "no user met it"
     assert not site.settled_weights().get(candidate)

@@ -1,0 +1,112 @@
+"""On a cluster: does a user's request ever fail because a healthy version is rolled out?
+
+`python -m benchmarks.cluster_users [--requests 50000] [--per-second 100] [--context kind-relevo]`
+
+One client process of our own sends held-out rows through the gateway all the while; none is repeated. Meanwhile version 2 of iris comes
+to its users by the sample's canary, version 1 is brought back with no comparison, and so on until enough requests have ended. A request
+fails when it has no answer or another status than 200. KServe's and Knative's status are watched at every change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.cluster_rollbacks import served
+from benchmarks.measure import quantiles, table
+from scripts.arena import say
+from scripts.lab import models
+from scripts.lab.kube import GATEWAY, Lab, LabError, until
+from scripts.lab.users import GatewayUsers, Seen, by_revision
+from scripts.lab.watching import Watch
+from scripts.soak_results import commit, conditions
+
+__all__ = ["main"]
+
+LONGEST_SECONDS = 3600.0
+ROLLOUT_SECONDS = 300.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print. 0 when no request failed, every rollout was promoted, and no weight was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster_users", description=__doc__.partition("\n")[0])
+    parser.add_argument("--requests", type=int, default=50_000, help="at least")
+    parser.add_argument("--per-second", type=float, default=100.0)
+    parser.add_argument("--context", default=os.environ.get("CONTEXT") or "kind-relevo")
+    parser.add_argument("--gateway", default=GATEWAY, help="HOST:PORT")
+    parser.add_argument("--namespace", default="bench-users", help="is made if it is not there, and kept")
+    parser.add_argument("--output", type=Path, help="write the page there too")
+    options = parser.parse_args(arguments)
+    lab = Lab(options.context, options.gateway)
+    ends: list[str] = []
+    loads: list[float] = []
+    try:
+        site = served(lab, options.namespace)
+        users = GatewayUsers(
+            lab.gateway, site.host, site.name, models.rows(), per_second=options.per_second, connections=8,
+            most=10 * options.requests, seconds=LONGEST_SECONDS,
+        )  # fmt: skip
+        with Watch(lab, site.namespace, site.name) as watch, users:
+            until("users get answers", users.count, seconds=30)
+            began = time.monotonic()
+            while users.count() < options.requests and time.monotonic() - began < LONGEST_SECONDS:
+                loads.append(os.getloadavg()[0])
+                site.roll_out("2")
+                end = watch.wait(
+                    "a verdict", lambda look: look.phase in ("Promoted", "RolledBack"), seconds=ROLLOUT_SECONDS
+                )
+                ends.append(end.phase if end.phase == "Promoted" else f"{end.phase}: {end.reason}")
+                say(f"{ends[-1]}; {users.count():,} requests, {sum(one.failed for one in users.answers())} failed")
+                site.bring_back("1")
+                watch.rollout.clear()
+    except LabError as error:
+        say(f"error: {error}")
+        return 1
+    answers = users.answers()
+    page, fine = _page(answers, ends, watch, loads, arguments)
+    print(page)
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(page, encoding="utf-8")
+    return 0 if fine else 1
+
+
+def _page(
+    answers: list[Seen], ends: list[str], watch: Watch, loads: list[float], arguments: list[str] | None
+) -> tuple[str, bool]:
+    failed = [one for one in answers if one.failed]
+    promoted = ends.count("Promoted")
+    seconds = answers[-1].answered_at - answers[0].sent_at
+    latency = quantiles(1000 * (one.answered_at - one.sent_at) for one in answers)
+    command = " ".join(["python -m benchmarks.cluster_users", *(sys.argv[1:] if arguments is None else arguments)])
+    lines = [
+        "# Users' requests during healthy rollouts on a cluster",
+        "",
+        conditions(command, [commit()]),
+        f"The machine's load (1 minute) at the start of each rollout: {', '.join(f'{load:.1f}' for load in loads)}.",
+        "",
+        f"{len(answers):,} requests in {seconds:.0f} s ({len(answers) / seconds:.0f}/s) during {len(ends)} rollouts of version 2 "
+        f"({promoted} promoted) and as many ways back: {len(failed)} failed. The weights changed {len(watch.route) - 1} times; "
+        f"{len(watch.problems)} times they were wrong.",
+        "",
+        table(
+            ("milliseconds as users saw them", "p50", "p95", "max"),
+            [("all answers", *(f"{value:.0f}" for value in latency))],
+        ),
+        "",
+        table(
+            ("answered by", "with", "requests"),
+            [(who or "nobody", what, n) for (who, what), n in sorted(by_revision(answers).items())],
+        ),
+        "",
+        "What is measured: the head of benchmarks/cluster_users.py.",
+        *(f"- {one}" for one in (*watch.problems, *(end for end in ends if end != "Promoted"))),
+    ]
+    return "\n".join(lines) + "\n", not failed and promoted == len(ends) and not watch.problems
+
+
+if __name__ == "__main__":
+    sys.exit(main())
