@@ -29,7 +29,7 @@ from scripts.lab.rollouts import Site, sample_service
 from scripts.lab.watching import Watch
 from scripts.soak_results import commit, conditions
 
-__all__ = ["CASES", "main"]
+__all__ = ["CASES", "Run", "main", "one_run", "serve_base"]
 
 ROLLOUT_SECONDS = 420.0
 RUNTIME = "faulty"
@@ -76,10 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
     lab = Lab(options.context, GATEWAY)
     runs: list[Run] = []
     try:
-        site = _served(lab, options.namespace, options.case or list(CASES))
+        site = serve_base(lab, options.namespace, options.case or list(CASES))
         for number in range(options.runs):
             for case in options.case or CASES:
-                runs.append(_one(site, case))
+                runs.append(one_run(site, case))
                 say(f"{number + 1}/{options.runs}  {runs[-1]}")
     except LabError as error:
         say(f"error: {error}")
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if all(run.right for run in runs) else 1
 
 
-def _served(lab: Lab, namespace: str, cases: list[str]) -> Site:
+def serve_base(lab: Lab, namespace: str, cases: list[str]) -> Site:
     """The base, served by the runtime with faults, and the images of the candidates in the node."""
     if not lab.context.startswith("kind-"):
         raise LabError(f"{lab.context} is no kind cluster, into which images could be loaded")
@@ -152,7 +152,7 @@ def _load(case: str, cluster: str) -> None:
     load_image(tag, cluster)
 
 
-def _one(site: Site, case: str) -> Run:
+def one_run(site: Site, case: str) -> Run:
     load = os.getloadavg()[0]
     rollout = {
         "apiVersion": "relevo.dev/v1alpha1",

@@ -30,7 +30,7 @@ STAGES = (
     (("verdicts", "bad_input"), ("use", "edits")),
     (("kills",), ("kserve_platform",)),
     (("faults",),),
-    (("at_once",),),
+    (("detection", "at_once"),),
 )
 """Stages one after the other; in each, streams side by side; in each of these, modules one after the other."""
 PYTEST = (sys.executable, "-m", "pytest", "-m", "e2e", "-v", "--durations=0", "--durations-min=1", "--color=no")
