@@ -1,4 +1,4 @@
-"""How soon a bad candidate is out at 100 requests/s: one run of what `benchmarks.cluster_detection` measures, with room for a busy machine."""
+"""How soon a bad candidate is out at 100 requests/s: one run of `benchmarks.cluster_detection`, with room for a busy machine."""
 
 from __future__ import annotations
 
