@@ -1,4 +1,4 @@
-"""Writes the reference pages from the code: docs/cli.md from the command line, docs/rollout.md from the Rollout's model.
+"""Writes the reference pages from the code: docs/cli.md from the command line, docs/rollout.md and docs/crd.md from the Rollout's model.
 
 python -m scripts.reference           # write them
 python -m scripts.reference --check   # fail if they are not what the code says
@@ -16,6 +16,7 @@ import typer
 from relevo.cli.exit_codes import ExitCode
 from relevo.cli.main import app
 from relevo.rollout.spec import Rollout
+from scripts.crd_page import crd_page
 
 __all__ = ["cli_page", "main", "rollout_page"]
 
@@ -142,7 +143,7 @@ def _type(schema: dict[str, Any], field: dict[str, Any]) -> str:
 
 def main() -> int:
     """Write the pages, or with --check compare them."""
-    pages = {DOCS / "cli.md": cli_page(), DOCS / "rollout.md": rollout_page()}
+    pages = {DOCS / "cli.md": cli_page(), DOCS / "rollout.md": rollout_page(), DOCS / "crd.md": crd_page()}
     if "--check" in sys.argv[1:]:
         stale = [
             str(path) for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text

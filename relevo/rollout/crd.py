@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from relevo.rollout.crd_rules import NAME_RULE, RULES, TARGET_RULE, Rule
 from relevo.rollout.spec import RolloutSpec
+from relevo.rollout.state import Phase
 
 __all__ = ["GROUP", "KIND", "PLURAL", "VERSION", "crd", "crd_text", "spec_schema"]
 
@@ -29,6 +30,7 @@ _HEADER = "# Made by `python -m relevo.rollout.crd` from the model that validate
 _MOST_STEPS = 100
 """As weights rise from 1 to 100 there cannot be more. The API server wants a bound to know what a rule may cost."""
 _MOST_ITEMS = 16
+_PHASES = ", ".join([*(phase.value for phase in Phase), "Held"])
 _KEPT = ("type", "description", "enum", "pattern", "minLength", "maxLength", "minItems", "minimum", "maximum", "format")
 
 
@@ -195,7 +197,7 @@ def _status() -> dict[str, Any]:
             "observedGeneration": {**number, "format": "int64", "description": "The generation that was acted on."},
             "uid": {**text, "description": "The present run: the prefix of its route labels."},
             "runs": {**number, "description": "How many rollouts this resource has begun."},
-            "phase": {**text, "description": "Pending, Preparing, Shadowing, Shifting, Promoting, Promoted, ..."},
+            "phase": {**text, "description": f"One of {_PHASES}."},
             "step": {**number, "description": "The present step, from 1; 0 before the first."},
             "steps": {**number, "description": "How many steps there are."},
             "progress": {**text, "description": "STEP/STEPS, for people."},
@@ -223,8 +225,8 @@ def _status() -> dict[str, Any]:
             },
             "writes": {**number, "format": "int64", "description": "How often this status was written."},
             "commandSeq": {**number, "format": "int64", "description": "The last order that was heard."},
-            "startedAt": {**text, "format": "date-time"},
-            "decidedAt": {**text, "format": "date-time"},
+            "startedAt": {**text, "format": "date-time", "description": "When this run began."},
+            "decidedAt": {**text, "format": "date-time", "description": "When the verdict was given."},
             "conditions": _conditions(),
             "checks": _checks(),
             "history": _history(),

@@ -45,7 +45,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"load": {"usersFrom": 0}, "sources": ["locust"]}, "spec", "load.usersFrom is 0"),
     ({"sources": []}, "sources", "at least 1 item"),
     ({"sources": ["envoy", "envoy"]}, "spec", "sources names one source twice"),
-    ({"sources": ["prometheus"]}, "sources.0", "it is 'prometheus'"),
+    ({"sources": ["nagios"]}, "sources.0", "it is 'nagios'"),
     ({"checks": dict.fromkeys(("errors", "latency", "predictions", "accuracy"))}, "checks", "no check is left"),
     ({"checks": {"errors": None, "latency": None}, "sources": ["envoy"]}, "spec", "none that gates promotion"),
     ({"checks": {"errors": {"margin": 1}}}, "checks.errors.margin", "greater than 1 (it is 1)"),
