@@ -19,6 +19,7 @@ SHORT: dict[str, tuple[str, ...]] = {
     "shift_traffic": ("--requests", "20000", "--changes", "25", "--every", "1"),
     "rollback_delay": ("--runs", "3"),
     "engine_cost": ("--runs", "1"),
+    "serving": ("--models", "rf100", "--rounds", "3", "--seconds", "2"),
 }
 """Each benchmark, and what makes it short."""
 
