@@ -1,6 +1,6 @@
 """`python -m k8s.cluster VERB`, which the Makefile calls. Settings come from the environment: CLUSTER, IMAGES, GATEWAY_PORT, RELEVO_CACHE.
 
-Exit codes: 0 done; 1 failed; 2 something that the user can mend is missing or wrong.
+Exit codes: 0 done; 1 failed; 2 something that the user can mend is missing or wrong; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     except RelevoError as error:
         print(f"error: {error.message} {error.next_step}".strip(), file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1
+    except KeyboardInterrupt:
+        print("interrupted; what was built whole is kept", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -43,11 +43,11 @@ def run(
     return done.stdout
 
 
-def succeeds(command: Sequence[str | Path], *, timeout_seconds: float = 30) -> bool:
+def succeeds(command: Sequence[str | Path], *, cwd: Path | None = None, timeout_seconds: float = 30) -> bool:
     """Whether a program ends well. A program that is not there does not."""
     try:
         done = subprocess.run(
-            [str(word) for word in command], capture_output=True, timeout=timeout_seconds, check=False
+            [str(word) for word in command], cwd=cwd, capture_output=True, timeout=timeout_seconds, check=False
         )
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return False

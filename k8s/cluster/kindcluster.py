@@ -13,16 +13,27 @@ from typing import Any
 import yaml
 
 from k8s.cluster import docker
-from k8s.cluster.commands import run
+from k8s.cluster.commands import run, succeeds
 from k8s.cluster.kube import Kube
 from k8s.cluster.manifests import GATEWAY_NODE_PORT
 from k8s.cluster.progress import say, step
-from k8s.cluster.settings import Settings
-from relevo.errors import BadInput
+from k8s.cluster.settings import Images, Settings
+from relevo.errors import BadInput, Transient
 
-__all__ = ["check_port", "configuration", "create", "delete", "host_port", "take_over"]
+__all__ = [
+    "check_port",
+    "configuration",
+    "create",
+    "delete",
+    "host_port",
+    "mark_complete",
+    "origin_in_use",
+    "take_over",
+]
 
-_MEND_SECONDS = 60.0
+_MEND_SECONDS = 90.0
+_COMPLETE = "/kind/relevo-complete"
+"""A file in the node: everything was installed once."""
 
 
 def configuration(settings: Settings, node_image: str, patches: Sequence[str]) -> dict[str, Any]:
@@ -85,13 +96,14 @@ def delete(kind: Path, name: str) -> bool:
 
 
 def take_over(kind: Path, settings: Settings, kube: Kube) -> bool:
-    """Use the cluster of that name if there is one that works: start its stopped node, remove one that never came up.
+    """Use the cluster of that name if there is one: start its stopped node, remove one whose creation never came to its end.
 
     Returns:
         Whether there is a cluster that answers.
 
     Raises:
         BadInput: there is one, but its gateway is at another port.
+        Transient: there is one that was complete, and it does not answer.
     """
     nodes = docker.nodes(settings.name)
     if not nodes:
@@ -102,19 +114,43 @@ def take_over(kind: Path, settings: Settings, kube: Kube) -> bool:
             f"The cluster {settings.name} exists with its gateway at port {port}, not {settings.gateway_port}.",
             next_step=f"Use it with GATEWAY_PORT={port}, or delete it first with `make cluster-down`.",
         )
-    if run(["docker", "inspect", "--format", "{{.State.Running}}", settings.node]).strip() != "true":
-        say(f"Starting the stopped node {settings.node}")
-        check_port(settings.gateway_port)
-        run(["docker", "start", settings.node])
+    match run(["docker", "inspect", "--format", "{{.State.Status}}", settings.node]).strip():
+        case "paused":
+            say(f"Waking the paused node {settings.node}")
+            run(["docker", "unpause", settings.node])
+        case "running":
+            pass
+        case _:
+            say(f"Starting the stopped node {settings.node}")
+            check_port(settings.gateway_port)
+            run(["docker", "start", settings.node])
     deadline = time.monotonic() + _MEND_SECONDS
     while time.monotonic() < deadline:
         run([kind, "export", "kubeconfig", "--name", settings.name, "--quiet"])
         if kube.answers():
             return True
         time.sleep(1)
-    say(f"The cluster {settings.name} exists but does not answer: deleting it")
+    if succeeds(["docker", "exec", settings.node, "test", "-e", _COMPLETE]):
+        raise Transient(
+            f"The cluster {settings.name} exists and does not answer within {_MEND_SECONDS:.0f} s.",
+            next_step="Try again, or delete it with `make cluster-down`.",
+        )
+    say(f"The cluster {settings.name} was begun and never finished: deleting it")
     delete(kind, settings.name)
     return False
+
+
+def mark_complete(settings: Settings) -> None:
+    """Note in the node that everything was installed: from now on nobody but its user deletes it."""
+    run(["docker", "exec", settings.node, "touch", _COMPLETE])
+
+
+def origin_in_use(settings: Settings) -> Images | None:
+    """Where the images of an existing cluster came from, or None where there is no cluster."""
+    if not docker.nodes(settings.name):
+        return None
+    image = run(["docker", "inspect", "--format", "{{.Config.Image}}", settings.node])
+    return Images.SOURCE if image.startswith("dev.local/") else Images.REGISTRY
 
 
 def host_port(node: str) -> int | None:

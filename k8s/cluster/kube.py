@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from k8s.cluster.commands import run
 from k8s.cluster.manifests import Document
 from relevo.errors import Permanent
@@ -46,9 +44,10 @@ class Kube:
         Raises:
             Permanent: it is still refused when patience ends.
         """
-        text = yaml.safe_dump_all(documents)
-        if not text:
+        items = list(documents)
+        if not items:
             return
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
         deadline = time.monotonic() + patience_seconds
         while True:
             try:

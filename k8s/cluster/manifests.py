@@ -17,6 +17,8 @@ __all__ = ["Document", "Stages", "knative", "kserve", "read", "stages"]
 Document = dict[str, Any]
 
 GATEWAY_NODE_PORT = 31080
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's, where PyYAML has it: ten times as fast on megabytes of definitions."""
 _DROPPED = {"HorizontalPodAutoscaler", "PodDisruptionBudget"}
 """What is of no use on one node, and in the way when pods are restarted."""
 _SETTINGS = {
@@ -32,7 +34,7 @@ def read(text: str, swaps: Sequence[tuple[str, str]] = ()) -> list[Document]:
     """The documents of a YAML text, in which images' names are swapped first: pairs of a regular expression and a replacement."""
     for pattern, replacement in swaps:
         text = re.sub(pattern, replacement, text)
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, Loader=_LOADER) if document]
 
 
 def knative(documents: Iterable[Document]) -> list[Document]:

@@ -50,7 +50,7 @@ def build_node_image(base: str, kind_files: Path, node_program: Path, kubectl: P
     programs = [
         str(path) for path in (kind_files, node_program, kubectl)
     ]  # their folders are named by version and digest
-    key = digest(_RECIPE, Path(__file__), docker.image_id(base) or "", *programs, *ids)
+    key = digest(_RECIPE, _IMPORT, docker.image_id(base) or "", *programs, *ids)
     tag = f"dev.local/node:{KUBERNETES}-{key}"
     if docker.image_id(tag):
         return tag
@@ -74,6 +74,7 @@ def build_node_image(base: str, kind_files: Path, node_program: Path, kubectl: P
 def _copy_writable(source: Path, target: Path) -> None:
     """Go's module cache is read-only; the copy's owner may change it."""
     shutil.copytree(source, target)
+    target.chmod(0o755)
     for path in target.rglob("*"):
         executable = path.is_dir() or path.parent.name == "bin"
         path.chmod(0o755 if executable else 0o644)

@@ -16,16 +16,19 @@ class Origin(Protocol):
     """One way to come by everything.
 
     Attributes:
-        base: Debian's image, on which relevo's own are built.
         busybox: the image on which model images are built.
         prometheus: Prometheus' image.
         node_patches: kubeadm patches that the node image needs.
     """
 
-    base: str
     busybox: str
     prometheus: str
     node_patches: list[str]
+
+    @property
+    def base(self) -> str:
+        """Debian's image, on which relevo's own are built."""
+        ...
 
     def node_image(self) -> str:
         """kind's node image; what must be built, is."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -48,12 +47,17 @@ def install_operator(settings: Settings, helm: Path) -> bool:
     with step("Installing relevo's operator"):
         common = ["--kube-context", settings.context, "--namespace", _NAMESPACE]
         values = settings.repository / "k8s/cluster/relevo-values.yaml"
-        options = ["--create-namespace", "--wait", "--timeout", "180s", "--values", str(values)]
+        # A changed image under the same name must change the pods too.
+        changed = rf"operator.podAnnotations.relevo\.dev/image={docker.image_id(image_names()['operator'])}"
+        options = [
+            "--set-string",
+            changed,
+            "--create-namespace",
+            "--wait",
+            "--timeout",
+            "180s",
+            "--values",
+            str(values),
+        ]
         run([helm, "upgrade", "--install", "relevo", chart, *common, *options])
     return True
-
-
-def restart_operator(settings: Settings, kubectl: Path) -> None:
-    """Have the operator's pods replaced: their image has changed under the same name."""
-    command = [str(kubectl), "--context", settings.context, "-n", _NAMESPACE, "rollout", "restart", "deployment"]
-    subprocess.run(command, capture_output=True, check=False)

@@ -78,15 +78,20 @@ class Source:
 
     def __init__(self, cache: Path) -> None:
         self.cache = cache
-        self.base = base_image(cache)
         self.prometheus = _PROMETHEUS
         self.busybox = _BUSYBOX
         self.node_patches = [f"kind: ClusterConfiguration\ndns: {{imageTag: {COREDNS}}}\n"]
+
+    @property
+    def base(self) -> str:
+        """Debian's image, made where it is not yet."""
+        return base_image(self.cache)
 
     def node_image(self) -> str:
         """Build everything; return the node image, which holds all."""
         # What waits for the network goes beside what keeps the processors busy.
         with ThreadPoolExecutor(2) as pool:
+            pool.submit(base_image, self.cache)
             packages = [pool.submit(self._prometheus), pool.submit(self._busybox), pool.submit(self._envoy)]
             node = binary(self.cache, "kubernetes", "node", "./node", "Kubernetes (the longest part)")
             kubectl = binary(self.cache, "kubernetes", "kubectl", "k8s.io/kubernetes/cmd/kubectl", "kubectl")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from k8s.cluster import docker, kindcluster, own, preflight, tools
 from k8s.cluster.cache import locked
@@ -24,6 +25,7 @@ def up(settings: Settings) -> None:
     """
     preflight.check_docker()
     with locked(settings.cache, f"cluster-{settings.name}"):
+        settings = _as_it_is(settings)
         if not docker.nodes(settings.name):
             preflight.check(settings)
         _tools(settings)
@@ -38,10 +40,9 @@ def up(settings: Settings) -> None:
         with ThreadPoolExecutor(1) as pool:
             loaded = pool.submit(_load_own, settings, origin)
             install(kube, origin, helm, settings.repository)
-            changed = loaded.result()
-        installed = own.install_operator(settings, helm)
-        if installed and any("operator" in image for image in changed):
-            own.restart_operator(settings, kubectl)
+            loaded.result()
+        own.install_operator(settings, helm)
+        kindcluster.mark_complete(settings)
     say(f"Ready. Context {settings.context}; the gateway is at http://127.0.0.1:{settings.gateway_port}")
 
 
@@ -58,21 +59,31 @@ def down(settings: Settings) -> None:
 def build(settings: Settings) -> None:
     """Build relevo's images, and bring them into the cluster where it runs."""
     preflight.check_docker()
+    settings = _as_it_is(settings)
     images = own.build_images(settings.repository, origin_of(settings).base)
     for node in docker.nodes(settings.name):
         docker.load(images, node)
         say(f"{', '.join(images)} are in {node}")
 
 
+def _as_it_is(settings: Settings) -> Settings:
+    """A cluster that exists keeps to where its images came from, whatever IMAGES says."""
+    used = kindcluster.origin_in_use(settings)
+    if used is None or used is settings.images:
+        return settings
+    say(f"The cluster {settings.name} was made with IMAGES={used}, and stays so")
+    return replace(settings, images=used)
+
+
 def _tools(settings: Settings) -> None:
     """Building from source means these as well; with registries, those of the machine do."""
     if settings.images is Images.SOURCE:
-        with ThreadPoolExecutor(1) as pool:
-            list(pool.map(lambda name: tools.install(settings.cache, name), ("kind", "helm", "kubectl")))
+        for name in ("kind", "helm", "kubectl"):
+            tools.install(settings.cache, name)
 
 
-def _load_own(settings: Settings, origin: Origin) -> list[str]:
+def _load_own(settings: Settings, origin: Origin) -> None:
     images = own.build_images(settings.repository, origin.base)
     if origin.busybox not in images and not docker.image_id(origin.busybox):
         run(["docker", "pull", "--quiet", origin.busybox])
-    return docker.load(images, settings.node)
+    docker.load(images, settings.node)

@@ -31,6 +31,8 @@ def test_prometheus_scrapes_the_three_kinds_of_pods() -> None:
     """Gateways, queue-proxies and the operator."""
     jobs = {job["job_name"]: job for job in prometheus.configuration()["scrape_configs"]}
     assert jobs["kourier"]["metrics_path"] == "/stats/prometheus"
+    assert jobs["kourier"]["scrape_interval"] == "2s"
+    assert jobs["relevo"]["honor_labels"] is True
     assert set(jobs) == {"kourier", "queue-proxy", "relevo"}
     assert all(rule["target_label"] for job in jobs.values() for rule in job["relabel_configs"] if "action" not in rule)
 
