@@ -96,6 +96,12 @@ def facts_of(spec: RolloutSpec, state: RolloutState, assessment: Assessment) -> 
                 "ratio": None if not math.isfinite(effect.ratio) else effect.ratio,
                 "interval": [effect.low, effect.high if math.isfinite(effect.high) else None],
             }
+        if check.name == "latency":
+            # How alike neighbouring windows are says how far requests queue, and so how much the windows are worth.
+            entry["windows"] = {
+                source: {"compared": windows.closed, "alike": round(windows.alike, 3)}
+                for source, windows in state.windows.items()
+            }
         facts[check.name] = entry
     if pairs := state.ledger.pairs():
         facts["shadow"] = {"compared": pairs.compared, "disagreed": pairs.disagreed}

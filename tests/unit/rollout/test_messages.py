@@ -52,3 +52,13 @@ def test_a_promotion_says_what_was_proven_over_how_many_requests() -> None:
         r"latency \(e-value [\d.,e]+\), predictions \(e-value [\d.,e]+\), accuracy \(e-value [\d.,e]+\); each needed 20\."
     )
     assert re.fullmatch(pattern, state.reason), state.reason
+
+
+def test_the_audit_log_tells_how_alike_neighbouring_windows_were() -> None:
+    """Per source, how many windows of latency were compared, and how far requests queue."""
+    world = World(make_spec(), Behaviour(), seed=1)
+    world.run()
+    last = next(t for d in reversed(world.decisions) for t in d.transitions if t.rule == "evidence")
+    windows = last.facts["latency"]["windows"]
+    assert set(windows) == set(world.state.thresholds)
+    assert all(w["compared"] > 0 and 0 <= w["alike"] < 1 for w in windows.values())

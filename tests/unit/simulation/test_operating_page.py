@@ -44,6 +44,7 @@ def _agree(published: Mapping[str, object], again: Mapping[str, object], path: s
     [
         ("reference", "errors 3"),
         ("reference", "errors 10"),
+        ("reference", "shadowed errors 3"),
         ("reference", "latency x1.25"),
         ("policy", "errors x10"),
         ("policy", "accuracy -5 points"),
