@@ -51,6 +51,12 @@ class Fleet:
         elif steward.hear(body):
             self._agenda.prompt(key)
 
+    def distrust(self) -> None:
+        """This replica acts from now on; another may have acted before."""
+        with self._lock:
+            for steward in self._stewards.values():
+                steward.distrust()
+
     def under_way(self) -> int:
         """How many Rollouts are being carried; counted anew each second."""
         now = self._shared.monotonic()

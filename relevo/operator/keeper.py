@@ -53,6 +53,8 @@ class Keeper:
     may_act: Callable[[], bool]
     """Whether this replica holds the lease."""
     resource: Resource
+    unreadable: str = ""
+    """Why the stored status cannot be read; it is left alone then."""
     run: Run | None = None
     trouble: Trouble | None = None
     """Why it cannot be carried on just now; told in the conditions."""
@@ -72,10 +74,11 @@ class Keeper:
     def take_over(self, body: Mapping[str, Any]) -> None:
         """Hear of the object as it is stored now. What we remember beyond it stays, unless somebody else wrote the status.
 
-        Raises:
-            ValueError: the status was written by another version.
+        What is older than what we know is no news: to act by it could give traffic back to a candidate that was rolled back since.
         """
         resource, status = read_resource(body), body.get("status") or {}
+        if resource.uid == self.resource.uid and _is_older(resource.version, self.resource.version):
+            return
         ours = (
             self._written is not None
             and status.get("writes") == self._written.writes
@@ -84,7 +87,15 @@ class Keeper:
         self.resource = resource
         if not ours:
             self._told = {"conditions": status.get("conditions", ()), **({} if status.get("state") else status)}
-            self.run = self._written = read_run(status)
+            self.unreadable = ""
+            try:
+                self.run = self._written = read_run(status)
+            except ValueError as error:
+                self.unreadable = str(error)
+
+    def distrust(self) -> None:
+        """Another replica may have acted since we last did: nothing is done before it is seen that the status is as we know it."""
+        self._written_at = None
 
     def refresh(self) -> bool:
         """Read the object anew. False: it is not there any more."""
@@ -160,10 +171,11 @@ class Keeper:
 
     def tell(self, trouble: Trouble | None, at: datetime) -> bool:
         """Write why it cannot be carried on, or that it can again. False: it was told already, in these words."""
-        if trouble == self.trouble and self._told.get("conditions"):
+        if trouble == self.trouble and (self._told.get("conditions") or self.unreadable):
             return False
         self.trouble = trouble
-        self.write(self.run, at)
+        if not self.unreadable:
+            self.write(self.run, at)
         return True
 
     def guard(self, present: bool) -> None:
@@ -206,6 +218,11 @@ def _marks(run: Run) -> tuple[Any, ...]:
         run.weight_percent,
         run.generation,
     )
+
+
+def _is_older(version: str, known: str) -> bool:
+    """Whether a resourceVersion comes before another; not where these are no numbers, as one could not tell."""
+    return version.isdigit() and known.isdigit() and int(version) < int(known)
 
 
 _NOTHING: Final[Any] = None

@@ -53,6 +53,7 @@ def run(options: Options, cluster: Cluster, wires: Wires, metrics: Metrics | Non
 
     def taken() -> None:
         metrics.leader.set(1)
+        fleet.distrust()
         agenda.open()
 
     def lost() -> None:

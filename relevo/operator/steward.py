@@ -59,6 +59,8 @@ LONGEST_PAUSE_SECONDS: Final = 15.0
 BUSY_SECONDS: Final = 3.0
 LASTING_SECONDS: Final = 10.0
 """A part that does not answer for so long is worth a condition; before, it is tried again and nobody is told."""
+RETELL_SECONDS: Final = 30.0
+"""How often a condition is written anew while a trouble lasts whose words vary."""
 HELD_SECONDS: Final = 2.0
 """How often a rollout is looked at that has been held for a while. Orders and edits are heard at once all the same."""
 HELD_A_WHILE_SECONDS: Final = 60.0
@@ -119,6 +121,7 @@ class Steward:
         self._failures = 0
         self._failing_since: float | None = None
         self._gone = False
+        self._told_at = float("-inf")
         self._begins = False
         self._heard_under_way = False
         """The object said that a run is under way when we last heard of it; `work` may not have read it yet."""
@@ -141,6 +144,10 @@ class Steward:
         if resource.namespace != namespace or resource.spec.get("target") != target or self._gone:
             return False
         return self._begins or self.under_way or (self._news is not None and self._heard_under_way)
+
+    def distrust(self) -> None:
+        """Another replica may have acted since we last did."""
+        self._keeper.distrust()
 
     def close(self) -> None:
         """Close the connections; the load goes on."""
@@ -192,6 +199,8 @@ class Steward:
 
     def _carry(self) -> float | None:
         self._take_news()
+        if self._keeper.unreadable:
+            raise BadInput(self._keeper.unreadable, next_step="Let that version end it; its status is left alone.")
         run, resource = self._keeper.run, self._keeper.resource
         if run is not None and not run.state.phase.is_terminal:
             return self._tick(run)
@@ -433,6 +442,7 @@ class Steward:
 
     def _stuck(self, error: RelevoError, reason: str = "") -> float:
         """Somebody has to mend something: tell it, and look again later each time."""
+        reason = reason or ("Unreadable" if self._keeper.unreadable else "")
         trouble = Trouble(reason, _sentence(error)) if reason else _trouble_of(error)
         if trouble.reason == "Refused":
             trouble = replace(trouble, reason=self._why_refused())
@@ -487,15 +497,15 @@ class Steward:
                 self._look_again()
 
     def _tell(self, trouble: Trouble | None) -> None:
-        keeper = self._keeper
-        same = (
-            trouble is not None
-            and keeper.trouble is not None
-            and trouble.reason == keeper.trouble.reason == "NotAnswering"
-        )
-        if same or not keeper.tell(trouble, self._shared.clock()):
+        """Write a trouble, or that it is over. One Event for each, however its words vary while it lasts."""
+        keeper, now = self._keeper, self._shared.monotonic()
+        same = trouble is not None and keeper.trouble is not None and trouble.reason == keeper.trouble.reason
+        if same and now - self._told_at < RETELL_SECONDS:
             return
-        if trouble is not None:
+        if not keeper.tell(trouble, self._shared.clock()):
+            return
+        self._told_at = now
+        if trouble is not None and not same:
             self._shared.events.post(keeper.resource, trouble.reason, trouble.message, warning=True)
 
     def _count_verdict(self, state: RolloutState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from datetime import timedelta
 
@@ -147,6 +148,66 @@ def test_an_edit_by_somebody_else_is_no_conflict_for_long(paper: Paper) -> None:
     paper.run(until="Shifting")
     paper.api.fails = [Conflict("the object has been modified")]
     paper.run(until="Promoted")
+
+
+def settle_slowly(paper: Paper) -> None:
+    """From now on a rollback takes the traffic away at once, and the candidate is there for long afterwards."""
+    service = paper.service()
+
+    def settle(target: str, keep: Arm) -> None:
+        service.weight_percent, service.label = 0, ""
+        service.writes.append(("settle", keep))
+
+    service.settle = settle  # type: ignore[method-assign]
+
+
+def test_late_news_are_no_news(paper: Paper) -> None:
+    """A watch may tell of a version that we have overtaken; to act by it would bring a candidate back that was rolled back."""
+    paper.create(shadow={"enabled": False})
+    paper.run(until="Shifting")
+    paper.run(3)
+    late = copy.deepcopy(paper.body())
+    settle_slowly(paper)
+    paper.order("rollback")
+    paper.run(until="RollingBack")
+    paper.fleet.hear(late, deleted=False)
+    paper.run(1)
+    assert paper.service().weight_percent == 0
+    assert paper.service().writes[-1] == ALL_TO_STABLE
+
+
+def test_who_comes_back_to_the_lease_looks_before_it_acts(paper: Paper) -> None:
+    """Another replica has rolled back meanwhile, and the watch has not told yet: nothing is given to the candidate."""
+    paper.create(shadow={"enabled": False})
+    paper.run(until="Shifting")
+    paper.run(3)
+    first, first_agenda, steward = paper.fleet, paper.agenda, paper.stewards()[0]
+    settle_slowly(paper)
+    paper.start_operator()
+    paper.order("rollback")
+    paper.run(until="RollingBack")
+    first.distrust()
+    steward.work()
+    assert paper.service().weight_percent == 0
+    paper.fleet, paper.agenda = first, first_agenda
+    first_agenda.open()
+    paper.run(5)
+    assert paper.service().weight_percent == 0
+    assert paper.status()["phase"] == "RollingBack"
+
+
+def test_a_status_of_another_version_is_left_alone(paper: Paper) -> None:
+    """It is told by an Event, and nothing is overwritten that another version may need."""
+    paper.create()
+    paper.run(until="Shifting")
+    paper.body()["status"]["state"] = {"phase": "Dancing"}
+    paper.body()["status"]["writes"] += 7
+    stored = copy.deepcopy(paper.body())
+    paper.start_operator()
+    paper.run(60)
+    assert paper.body() == stored
+    assert paper.events()[-1] == "Unreadable"
+    assert paper.events().count("Unreadable") == 1
 
 
 # -- deletion ------------------------------------------------------------------------------------------------------------------------
