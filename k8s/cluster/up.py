@@ -32,13 +32,14 @@ def up(settings: Settings) -> None:
         kind, kubectl, helm = tools.kind(), tools.kubectl(), tools.helm()
         kube = Kube(kubectl, settings.context)
         origin = origin_of(settings)
-        if kindcluster.take_over(kind, settings, kube):
-            say(f"Using the cluster {settings.name}, which runs already")
-        else:
-            kindcluster.create(kind, settings, origin.node_image(), origin.node_patches)
-        # The one builds and copies, the other mostly waits for pods.
+        # relevo's images wait for PyPI while Go keeps the processors busy, and are loaded while pods start.
         with ThreadPoolExecutor(1) as pool:
-            loaded = pool.submit(_load_own, settings, origin)
+            built = pool.submit(lambda: _build_own(settings, origin))
+            if kindcluster.take_over(kind, settings, kube):
+                say(f"Using the cluster {settings.name}, which runs already")
+            else:
+                kindcluster.create(kind, settings, origin.node_image(), origin.node_patches)
+            loaded = pool.submit(lambda: docker.load(built.result(), settings.node))
             install(kube, origin, helm, settings.repository)
             loaded.result()
         own.install_operator(settings, helm)
@@ -82,8 +83,8 @@ def _tools(settings: Settings) -> None:
             tools.install(settings.cache, name)
 
 
-def _load_own(settings: Settings, origin: Origin) -> None:
-    images = own.build_images(settings.repository, origin.base)
-    if origin.busybox not in images and not docker.image_id(origin.busybox):
+def _build_own(settings: Settings, origin: Origin) -> list[str]:
+    """relevo's images; and what model images are laid on, which `relevo package image` looks for."""
+    if not docker.image_id(origin.busybox) and settings.images is Images.REGISTRY:
         run(["docker", "pull", "--quiet", origin.busybox])
-    docker.load(images, settings.node)
+    return own.build_images(settings.repository, origin.base)

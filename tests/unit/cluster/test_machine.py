@@ -152,15 +152,29 @@ def test_whether_the_machine_lacks_the_capability(tmp_path: Path, bounding: str,
     assert daemon.lacks_sys_resource(status) is lacks
 
 
-def test_docker_is_told_its_runtime_once(tmp_path: Path) -> None:
-    """Where its configuration names one, options would make it refuse to start."""
-    configuration = tmp_path / "daemon.json"
-    options = daemon.runtime_options(tmp_path, configuration)
+def test_docker_is_told_the_shim_as_its_runtime(tmp_path: Path) -> None:
+    """What else its configuration says stays, and the shim's copy can be run."""
+    configuration = tmp_path / "etc/daemon.json"
+    configuration.parent.mkdir()
+    configuration.write_text('{"log-level": "warn"}')
+    daemon.configure_runtime(tmp_path, configuration)
     shim = tmp_path / "runc-without-sys-resource"
-    assert options == ["--add-runtime", f"restricted={shim}", "--default-runtime", "restricted"]
+    assert json.loads(configuration.read_text()) == {
+        "log-level": "warn",
+        "runtimes": {"restricted": {"path": str(shim)}},
+        "default-runtime": "restricted",
+    }
     assert shim.stat().st_mode & stat.S_IXOTH
-    configuration.write_text('{"default-runtime": "runc"}')
-    assert daemon.runtime_options(tmp_path, configuration) == []
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_runtime_that_is_named_already(tmp_path: Path, exists: bool) -> None:
+    """It stays, unless its program is gone with an earlier run."""
+    configuration = tmp_path / "daemon.json"
+    named = {"runtimes": {"own": {"path": "/bin/sh" if exists else "/gone"}}, "default-runtime": "own"}
+    configuration.write_text(json.dumps(named))
+    daemon.configure_runtime(tmp_path, configuration)
+    assert json.loads(configuration.read_text())["default-runtime"] == ("own" if exists else "restricted")
 
 
 def test_the_shim_asks_for_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
