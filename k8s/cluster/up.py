@@ -28,6 +28,7 @@ def up(settings: Settings) -> None:
         settings = _as_it_is(settings)
         if not docker.nodes(settings.name):
             preflight.check(settings)
+            kindcluster.check_port(settings.gateway_port)
         _tools(settings)
         kind, kubectl, helm = tools.kind(), tools.kubectl(), tools.helm()
         kube = Kube(kubectl, settings.context)
@@ -51,8 +52,6 @@ def down(settings: Settings) -> None:
     """Delete the cluster. Images and the cache stay."""
     preflight.check_docker()
     with locked(settings.cache, f"cluster-{settings.name}"):
-        if docker.nodes(settings.name):
-            _tools(settings)
         deleted = kindcluster.delete(tools.kind(), settings.name) if docker.nodes(settings.name) else False
     say(f"Deleted the cluster {settings.name}" if deleted else f"There is no cluster {settings.name}")
 
