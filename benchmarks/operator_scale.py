@@ -2,6 +2,9 @@
 
     python -m benchmarks.operator_scale [--context C] [--rollouts 1000] [--seconds 60] [--markdown docs/measured/operator_scale.md]
 
+Needs the CRD, and that no other operator watches all namespaces: on a cluster that has one, first
+`kubectl scale -n relevo-system deploy/relevo-operator --replicas=0`.
+
 Makes the Rollouts in a namespace of their own (removed at the end) and runs one operator in a process of its own. All of them shift
 to their first step and are then held by `spec.paused`, with traffic that goes on. Measured over the seconds after that: how long a look
 takes, how long it waits for a thread, how many statuses are written, the process's memory and its share of one core; then how long an
