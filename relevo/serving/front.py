@@ -32,7 +32,7 @@ from relevo.serving.refusals import InvalidRequest, ModelFailed, Overloaded
 from relevo.serving.revision import Revision
 from relevo.serving.tensors import rows_from_lists
 
-__all__ = ["wrap"]
+__all__ = ["is_plain_json", "wrap"]
 
 _JSON = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
 _UNUSUAL = frozenset({b"inference-header-content-length", b"ce-specversion", b"content-encoding"})
@@ -76,7 +76,7 @@ class _Front:
             return
         path = scope["path"]
         try:
-            if path in self._infer_paths and scope["method"] == "POST" and _is_plain_json(scope["headers"]):
+            if path in self._infer_paths and scope["method"] == "POST" and is_plain_json(scope["headers"]):
                 await self._infer(scope, receive, send)
             elif scope["method"] == "GET" and path in self._views:
                 await send_json(send, *self._views[path]())
@@ -102,6 +102,7 @@ class _Front:
         if request is None:
             await self._pass_on(scope, replayed(body, receive), send)
             return
+        self._fast.taken(request)
         revision = self._revision
         rows, probabilities = request.rows, request.probabilities
         try:
@@ -195,13 +196,14 @@ def _retry(error: Overloaded) -> list[tuple[bytes, bytes]]:
     return [(b"retry-after", b"%d" % error.retry_after_seconds)]
 
 
-def _is_plain_json(headers: list[tuple[bytes, bytes]]) -> bool:
+def is_plain_json(headers: list[tuple[bytes, bytes]], largest: int = MAX_BODY_BYTES) -> bool:
+    """Whether the headers are those of a JSON body, with nothing about them that KServe's application should see."""
     kind = None
     for name, value in headers:
         if name == b"content-type":
             if kind is not None:
                 return False
             kind = value
-        elif name in _UNUSUAL or (name == b"content-length" and int(value) > MAX_BODY_BYTES):
+        elif name in _UNUSUAL or (name == b"content-length" and int(value) > largest):
             return False
     return kind in _JSON

@@ -16,6 +16,7 @@ import uvicorn
 from relevo import errors
 from relevo.serving.behind import Behind
 from relevo.serving.front import wrap
+from relevo.serving.lane import lane
 from relevo.serving.revision import Revision
 
 __all__ = ["Listen", "RevisionServer", "bind"]
@@ -81,11 +82,13 @@ class RevisionServer:
                 timeout_graceful_shutdown=listen.grace_seconds,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 limit_concurrency=_MAX_CONNECTIONS,
-                http="httptools",
+                http=lane(revision) if fast else "httptools",  # type: ignore[arg-type]
                 # uvicorn puts these on every answer, its own errors included.
                 headers=[("x-relevo-revision", revision.revision)],
                 server_header=False,
                 lifespan="off",
+                interface="asgi3",
+                proxy_headers=False,
                 ws="none",
             )
         )
