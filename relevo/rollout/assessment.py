@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from relevo.rollout.checks import CLIENT, Evidence, gather, judge_split, log_mean
 from relevo.rollout.ledger import SHADOW, SourceLedger, cell
@@ -133,11 +134,14 @@ def with_windows(spec: RolloutSpec, state: RolloutState) -> RolloutState:
     if check is None or state.phase not in (Phase.SHADOWING, Phase.SHIFTING):
         return state
     step = SHADOW if state.phase is Phase.SHADOWING else str(state.step)
+    longest = timedelta(seconds=check.window_seconds) if check.window_seconds is not None else None
     windows = dict(state.windows)
     for name, ledger in state.ledger.sources.items():
         if (thresholds := state.thresholds.get(name)) and (rates := state.usual_rates.get(name)):
             counted = slow_counts(ledger, step, thresholds, check.tolerance)
-            windows[name] = with_counts(windows.get(name, Windows()), step, counted, rates, check.window)
+            windows[name] = with_counts(
+                windows.get(name, Windows()), step, counted, rates, check.window, longest=longest, now=state.looked_at
+            )
     return replace(state, windows=windows)
 
 

@@ -152,6 +152,13 @@ class LatencyCheck(Part):
         description="Against the candidate count windows of at least so many answers of each revision: however alike they are, "
         "they are one witness.",
     )
+    window_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=3600,
+        description="A window also ends after so many seconds, if each revision has answered at all: longer than requests queue, and "
+        "few answers tell sooner. Without it a window waits for its answers.",
+    )
     clustering: float = Field(
         3.0,
         ge=1,

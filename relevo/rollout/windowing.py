@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from operator import add
 
 from relevo.rollout.windows import Windows
@@ -22,22 +23,34 @@ USUAL_SHARE = 0.25
 
 
 def with_counts(
-    windows: Windows, step: str, counted: tuple[int, ...], usual_rates: Sequence[float], least: int
+    windows: Windows,
+    step: str,
+    counted: tuple[int, ...],
+    usual_rates: Sequence[float],
+    least: int,
+    *,
+    longest: timedelta | None = None,
+    now: datetime | None = None,
 ) -> Windows:
     """With the counts of the present step: closed and opened anew, if both arms have `least` answers since it opened.
+
+    Once it has lasted `longest`, seen from `now`, one answer of each is enough.
 
     `counted`: answers of the stable and of the candidate arm in this step, then for each threshold the same over it.
     `usual_rates`: the stable revision's of exceeding each threshold.
     """
     before = windows
     if step != windows.step or len(counted) != len(windows.opened):
-        before = replace(windows, step=step, opened=(0,) * len(counted))
+        before = replace(windows, step=step, opened=(0,) * len(counted), opened_at=now)
     since = [now - then for now, then in zip(counted, before.opened, strict=True)]
     if min(since) < 0:
-        return replace(before, opened=counted)
-    if min(since[:2]) < least:
+        return replace(before, opened=counted, opened_at=now)
+    lasted = (
+        now is not None and before.opened_at is not None and longest is not None and now - before.opened_at >= longest
+    )
+    if min(since[:2]) < (1 if lasted else least):
         return before
-    return _closed(before, counted, since, usual_rates)
+    return replace(_closed(before, counted, since, usual_rates), opened_at=now)
 
 
 def _closed(before: Windows, counted: tuple[int, ...], since: list[int], usual_rates: Sequence[float]) -> Windows:
@@ -57,7 +70,7 @@ def _closed(before: Windows, counted: tuple[int, ...], since: list[int], usual_r
     differences = (*before.differences, difference)[-KEPT:]
     alike = correlation(differences)
     log_e = log_e_of_windows(after) * witnesses(alike)
-    return Windows(before.step, counted, after, before.closed + 1, differences, alike, log_e)
+    return Windows(before.step, counted, None, after, before.closed + 1, differences, alike, log_e)
 
 
 def reference(usual_rates: Sequence[float]) -> int:

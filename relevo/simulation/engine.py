@@ -90,7 +90,7 @@ class Batch:
         self._flow.tell(self._tick, silent=silent)
         judged = np.flatnonzero((live.phase == SHADOWING) | (live.phase == SHIFTING))
         if judged.size:
-            self.evidence.advance(judged)
+            self.evidence.advance(judged, self.now_us)
             shadowing = judged[live.phase[judged] == SHADOWING]
             if shadowing.size:
                 self.evidence.judge_pairs(shadowing)

@@ -15,7 +15,7 @@ from scipy.special import xlogy
 
 from relevo.rollout.assessment import SPLIT_LOG_LIMIT
 from relevo.rollout.checks import LEAST_GATED_RATE
-from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, RolloutSpec
+from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, LatencyCheck, RolloutSpec
 from relevo.simulation.accounts import Accounts, Indices
 from relevo.simulation.folded import FoldedBets
 from relevo.simulation.windows import SlowWindows
@@ -44,7 +44,9 @@ class Evidence:
         self.makes_predictions = checks.predictions is not None and spec.has_client
         self.makes_accuracy = checks.accuracy is not None and spec.has_client
         self._clustering = checks.latency.clustering if checks.latency is not None else 1.0
-        self._windows = SlowWindows(rollouts, sources, thresholds, checks.latency.window if checks.latency else 1)
+        latency = checks.latency or LatencyCheck()
+        longest_us = round(latency.window_seconds * 1_000_000) if latency.window_seconds is not None else None
+        self._windows = SlowWindows(rollouts, sources, thresholds, latency.window, longest_us)
         self._max_disagreement = spec.shadow.max_disagreement if spec.has_shadow_stage else None
 
         def shared(per_row: list[Floats]) -> Floats:
@@ -115,10 +117,10 @@ class Evidence:
         """Counts of an earlier row than the present have changed."""
         self._stale[which] = True
 
-    def advance(self, judged: Indices) -> None:
+    def advance(self, judged: Indices, now_us: int) -> None:
         """Take in what the sources have told of the present row, for the windows of time."""
         if self._spec.checks.latency is not None:
-            self._windows.advance(judged, self._row[judged], self._accounts)
+            self._windows.advance(judged, self._row[judged], self._accounts, now_us)
 
     def failed(self, judged: Indices) -> Flags:
         """Which of the rollouts `judged` are proven worse, shape (len(judged),)."""

@@ -156,7 +156,10 @@ def _windows(spec: RolloutSpec, traffic: Traffic) -> int:
     assert check is not None
 
     def within(seconds: float, answers_per_second: float) -> int:
-        return int(seconds / max(spec.tick_seconds, check.window / answers_per_second))
+        full = check.window / answers_per_second
+        if check.window_seconds is not None:
+            full = min(full, max(check.window_seconds, 1 / answers_per_second))
+        return int(seconds / max(spec.tick_seconds, full))
 
     total = within(spec.shadow.requests / (rate / 2), rate / 2) if spec.has_shadow_stage else 0
     for step in expand(spec):

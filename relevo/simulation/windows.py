@@ -19,13 +19,16 @@ __all__ = ["SlowWindows"]
 class SlowWindows:
     """Of so many rollouts, sources and thresholds: in which windows the candidate was the slower one."""
 
-    def __init__(self, rollouts: int, sources: int, thresholds: int, least: int) -> None:
+    def __init__(self, rollouts: int, sources: int, thresholds: int, least: int, longest_us: int | None = None) -> None:
+        """`least`, `longest_us`: as `checks.latency.window` and `windowSeconds` say, the latter in microseconds."""
         self._least = least
+        self._longest_us = longest_us
         self._row = np.full(rollouts, -1)
         self._usual = np.full((rollouts, sources, thresholds), np.nan)
         self._reference = np.zeros((rollouts, sources), dtype=np.intp)
         self._opened = np.zeros((rollouts, sources, 2))
         self._opened_over = np.zeros((rollouts, sources, thresholds, 2))
+        self._opened_us = np.zeros((rollouts, sources), dtype=np.int64)
         self._log_capitals = np.zeros((rollouts, sources, thresholds, RATIOS.size))
         self._differences = np.zeros((rollouts, sources, KEPT))
         self.closed = np.zeros((rollouts, sources), dtype=np.intp)
@@ -45,21 +48,29 @@ class SlowWindows:
         away = np.where(np.isfinite(usual), np.abs(usual - USUAL_SHARE), np.inf)
         self._reference[which] = away.argmin(axis=-1)
 
-    def advance(self, which: Indices, row: Indices, accounts: Accounts) -> None:
-        """Take in the counts of the rows in which these rollouts are: close the windows that are full and open the next."""
+    def advance(self, which: Indices, row: Indices, accounts: Accounts, now_us: int = 0) -> None:
+        """Take in the counts of the rows in which these rollouts are: close the windows that are full and open the next.
+
+        `now_us`: the time of the look, in microseconds, which only matters where windows may last so long and no longer.
+        """
         moved = self._row[which] != row
         if moved.any():
             gone = which[moved]
             self._row[gone] = row[moved]
             self._opened[gone] = 0
             self._opened_over[gone] = 0
+            self._opened_us[gone] = now_us
         counted = accounts.requests[which, :, row] - accounts.errors[which, :, row]
-        full = (counted - self._opened[which] >= self._least).all(axis=-1)
+        answers = (counted - self._opened[which]).min(axis=-1)
+        full = answers >= self._least
+        if self._longest_us is not None:
+            full |= (answers >= 1) & (now_us - self._opened_us[which] >= self._longest_us)
         full &= np.isfinite(self._usual[which]).any(axis=-1)
         at, source = np.nonzero(full)
         if at.size:
             over = accounts.over[which[at], source, :, row[at]]
             self._close(which[at], source, counted[at, source], over)
+            self._opened_us[which[at], source] = now_us
 
     def _close(self, rollout: Indices, source: Indices, counted: Floats, over: Floats) -> None:
         """`counted`: (windows, 2), `over`: (windows, thresholds, 2)."""

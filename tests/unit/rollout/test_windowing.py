@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,22 @@ def test_a_window_closes_when_both_arms_have_enough_answers() -> None:
     assert windows.opened == (100, 10, 50, 10, 25, 2)
     assert windows.differences == (2 / 10 - 25 / 100,)
     assert with_counts(windows, "1", (190, 19, 50, 10, 25, 2), RATES, 10).closed == 1
+
+
+def test_a_window_that_has_lasted_long_enough_closes_with_one_answer_of_each() -> None:
+    """A revision that answers seldom is a witness at each of its answers; sooner, or without an answer of it, nothing is said."""
+    began, second = datetime(2026, 1, 1, tzinfo=UTC), timedelta(seconds=1)
+
+    def look(windows: Windows, counted: tuple[int, ...], at: float) -> Windows:
+        return with_counts(windows, "1", counted, RATES, 10, longest=second, now=began + at * second)
+
+    opened = look(Windows(), (0, 0, 0, 0, 0, 0), 0)
+    assert look(opened, (90, 1, 45, 1, 20, 1), 0.9) == opened
+    assert look(opened, (90, 0, 45, 0, 20, 0), 1.5) == opened
+    closed = look(opened, (90, 1, 45, 1, 20, 1), 1.5)
+    assert (closed.closed, closed.log_capitals) == (1, (log_factor(90, 1, 45, 1), log_factor(90, 1, 20, 1)))
+    assert look(closed, (180, 2, 90, 2, 40, 2), 2.4).closed == 1, "the next second begins where this window closed"
+    assert look(closed, (180, 2, 90, 2, 40, 2), 2.5).closed == 2
 
 
 def test_the_capital_multiplies_from_window_to_window() -> None:

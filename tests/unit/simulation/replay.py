@@ -244,6 +244,7 @@ def random_world(rng: np.random.Generator) -> World:
                 "margin": float(rng.uniform(1.5, 4)),
                 "gate": bool(rng.random() < 0.7),
                 "window": int(rng.choice([1, 5, 10, 40])),
+                "windowSeconds": [None, 0.9, 2.5][rng.integers(3)],
                 "quantiles": sorted(set(rng.choice([0.25, 0.5, 0.75, 0.9, 0.95, 0.99], 3))),
             },
             0.8,
