@@ -21,8 +21,8 @@ from relevo.serving.revision import Revision
 
 __all__ = ["lane"]
 
-_LARGEST_BODY = 64 * 1024
-"""Of what is answered here; a larger one takes longer anyway."""
+_LARGEST_BODY = 4 * 1024
+"""Of what is answered here. A larger one is likely to need a thread, and would then be read twice."""
 
 
 def lane(revision: Revision) -> Callable[..., HttpToolsProtocol]:
