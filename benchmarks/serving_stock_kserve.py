@@ -1,7 +1,6 @@
-"""KServe's scikit-learn server as it is in KServe's repository, written down again because KServe does not publish it on PyPI.
+"""A scikit-learn model behind KServe's own server and helpers, as KServe's documentation has users write one; KServe's sklearnserver is not on PyPI.
 
 Run by an interpreter that has `kserve` and scikit-learn, and nothing of relevo: `python serving_stock_kserve.py FILE PORT`.
-Its predict is that of KServe's `sklearnserver`: KServe's own helpers take the request apart and put the answer together.
 """
 
 import sys
