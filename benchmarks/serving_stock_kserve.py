@@ -1,4 +1,4 @@
-"""A scikit-learn model behind KServe's own server and helpers, as KServe's documentation has users write one; KServe's sklearnserver is not on PyPI.
+"""A scikit-learn model behind KServe's own server and helpers, as its documentation has users write one (its sklearnserver is not on PyPI).
 
 Run by an interpreter that has `kserve` and scikit-learn, and nothing of relevo: `python serving_stock_kserve.py FILE PORT`.
 """
