@@ -59,6 +59,8 @@ class Reconciler:
     _smoked: dict[str, Smoke] = field(default_factory=dict)
     _refused: dict[str, str] = field(default_factory=dict)
     """Candidates that the platform would not take, by storage URI, and why."""
+    _prepared: set[str] = field(default_factory=set)
+    """Candidates that this process has prepared to the end, by storage URI."""
 
     def tick(self, record: Record) -> Tick:
         """Do one tick.
@@ -139,10 +141,13 @@ class Reconciler:
                 raise  # taking traffic away from a candidate waits for nobody
 
     def _prepare(self, spec: RolloutSpec, routes: Routes) -> None:
-        if routes.candidate is not None and routes.candidate.storage_uri == spec.storage_uri:
+        """Also where a candidate is seen that is not ready: whoever began to prepare it may have died in the middle."""
+        there = routes.candidate is not None and routes.candidate.storage_uri == spec.storage_uri
+        if there and (spec.storage_uri in self._prepared or (routes.candidate is not None and routes.candidate.ready)):
             return
         try:
             self.platform.prepare(spec.target, ModelRef(spec.storage_uri))
+            self._prepared.add(spec.storage_uri)
         except (Transient, Forbidden):
             raise  # which says nothing of the model
         except Permanent as error:
