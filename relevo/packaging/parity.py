@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevo.packaging.metadata import Parity
+from relevo.packaging.session import open_session
+from relevo.packaging.trees import is_tree_ensemble, splits_of
 
 __all__ = ["Prober", "boundary_rows", "check_parity", "onnx_prober", "probe_rows", "sklearn_prober", "threshold_rows"]
 
@@ -23,7 +25,6 @@ Prober = Callable[[Rows], Answer]
 
 _RANDOM_ROWS = 2000
 _ROWS_ONE_BY_ONE = 300
-_FATAL = 4
 _THRESHOLD_ROWS = 6000
 _BOUNDARY_PAIRS = 40
 _BISECTIONS = 60
@@ -41,16 +42,12 @@ def sklearn_prober(estimator: Any) -> Prober:
 
 def onnx_prober(model: bytes) -> Prober:
     """How ONNX Runtime answers."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL  # a row on which the model raises is an answer here, not an event for stderr
-    session = onnxruntime.InferenceSession(model, sess_options=options, providers=["CPUExecutionProvider"])
+    session = open_session(model)
     name = session.get_inputs()[0].name
 
     def answer(rows: Rows) -> Answer:
-        labels, probabilities = session.run(None, {name: rows})
-        return labels, np.asarray(probabilities, dtype=np.float64)
+        labels, *scores = session.run(None, {name: rows})
+        return labels, np.asarray(scores[0], dtype=np.float64) if scores else None
 
     return answer
 
@@ -124,12 +121,11 @@ def threshold_rows(estimator: Any, x_test: Rows, rng: np.random.Generator) -> Ro
     """
     steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
     *before, last = steps
-    trees = np.ravel(getattr(last, "estimators_", [last]))
-    if not all(hasattr(tree, "tree_") for tree in trees) or not all(hasattr(s, "inverse_transform") for s in before):
+    if not is_tree_ensemble(last) or not all(hasattr(s, "inverse_transform") for s in before):
         return np.empty((0, x_test.shape[1]))
-    splits = np.concatenate(
-        [np.column_stack([t.tree_.feature, t.tree_.threshold])[t.tree_.feature >= 0] for t in trees]
-    )
+    trees = splits_of(last)
+    splits = np.concatenate([np.column_stack([t.feature, t.threshold])[t.left >= 0] for t in trees])
+    splits = splits[np.isfinite(splits[:, 1])]
     if len(splits) == 0:
         return np.empty((0, x_test.shape[1]))
     splits = splits[rng.permutation(len(splits))[: _THRESHOLD_ROWS // 5]]

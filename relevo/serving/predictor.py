@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 
 from relevo import errors
 from relevo.packaging.package import Package
+from relevo.packaging.session import open_session
 
 __all__ = ["Predictor", "load_predictor"]
 
 Rows = NDArray[np.float64]
-_FATAL = 4
 _MANY_ROWS = 64
 _WARM_UPS = 3
 _SLOW_SECONDS = 0.02
@@ -83,18 +84,8 @@ def load_predictor(package: Package) -> Predictor:
 
 
 def _onnx(package: Package) -> Predictor:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # One thread: requests are what runs in parallel, and ORT's own pool would spin on the cores that they need.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    # What a request raises is answered and counted; a line on stderr each adds nothing.
-    options.log_severity_level = _FATAL
     try:
-        session = onnxruntime.InferenceSession(
-            str(package.onnx_path), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(package.onnx_path or Path())
     except Exception as error:  # ORT's exception types are generated and share no public base
         raise errors.BadInput(
             f"model package {package.folder}: model.onnx does not load: {error}",
