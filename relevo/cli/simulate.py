@@ -63,6 +63,11 @@ def simulate(
     from relevo.simulation.world import World
 
     rollout = load_rollout(file)
+    if rollout.spec.strategy.blue_green is not None:
+        raise BadInput(
+            f"{file}: strategy.blueGreen is not simulated, only canary is",
+            next_step="Simulate the same checks with strategy.canary; docs/blue-green.md says how the two differ.",
+        )
     traffic = Traffic(
         _given("--rate", rate, "requests per second"),
         _given("--error-rate", error_rate, "the share of failed requests, 0.005 for 0.5 %"),

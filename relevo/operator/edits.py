@@ -8,7 +8,13 @@ from typing import Any
 
 __all__ = ["changes_between"]
 
-_PINNED = ("strategy.canary.weights", "strategy.canary.ramp", "strategy.immediate", "sources")
+_PINNED = (
+    "strategy.canary.weights",
+    "strategy.canary.ramp",
+    "strategy.blueGreen.weights",
+    "strategy.immediate",
+    "sources",
+)
 
 
 def changes_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

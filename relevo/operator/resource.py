@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from relevo.rollout.commands import Command, Verb
 from relevo.rollout.ramp import expand
-from relevo.rollout.spec import Canary, Immediate, Rollout, RolloutSpec, Strategy, parse_rollout
+from relevo.rollout.spec import Immediate, Rollout, RolloutSpec, Strategy, parse_rollout
 
 __all__ = [
     "COMMAND",
@@ -152,7 +152,7 @@ def spec_of(resource: Resource, pinned: Pinned | None) -> Rollout:
     rollout = rollout_of(resource)
     if pinned is None:
         return rollout
-    canary = rollout.spec.strategy.canary or Canary()
+    canary = rollout.spec.strategy.pace
     strategy = (
         Strategy(canary=canary.model_copy(update={"ramp": None, "weights": pinned.weights}))
         if pinned.weights

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from relevo.rollout.observation import Arm, Counts, Observation, Reading
 from relevo.rollout.ramp import expand
-from relevo.rollout.spec import Canary, RolloutSpec
+from relevo.rollout.spec import RolloutSpec
 from relevo.rollout.state import Phase, RolloutState
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def take_snapshot(spec: RolloutSpec, decision: Decision, seen: Observation, now:
 def _arm(state: RolloutState, arm: Arm) -> ArmView:
     from relevo.rollout.assessment import CLIENT
 
-    keys = ["0", "shadow", *(str(i) for i in range(1, state.step + 1))]
+    keys = ["0", "shadow", *(str(i) for i in range(1, state.step + 1)), "watch"]
     totals = {name: state.ledger.total(name, arm, keys) for name in state.ledger.sources}
     client = totals.get(CLIENT, Counts())
     widest = max(totals.values(), key=lambda c: c.requests, default=Counts())
@@ -220,9 +220,10 @@ def _next(spec: RolloutSpec, state: RolloutState, assessment: Assessment | None,
 def _next_step(spec: RolloutSpec, state: RolloutState, assessment: Assessment | None, now: datetime) -> str:
     from relevo.rollout.assessment import exposed_requests
 
-    canary, steps = spec.strategy.canary or Canary(), expand(spec)
-    seconds = max(canary.step_seconds - (now - state.step_since).total_seconds(), 0)
-    requests = max(canary.step_requests - exposed_requests(state, [str(state.step)]), 0)
+    strategy, steps = spec.strategy, expand(spec)
+    least_seconds = strategy.least_seconds(at_switch=steps[state.step - 1].is_switch)
+    seconds = max(least_seconds - (now - state.step_since).total_seconds(), 0)
+    requests = max(strategy.pace.step_requests - exposed_requests(state, [str(state.step)]), 0)
     waits = [f"{requests} more candidate requests"] if requests else []
     waits += [f"{seconds:.0f} s"] if seconds >= 0.5 else []
     if state.step < len(steps):

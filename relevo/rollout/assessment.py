@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from relevo.rollout.checks import CLIENT, Evidence, gather, judge_split, log_mean
-from relevo.rollout.ledger import SHADOW, SourceLedger, cell
+from relevo.rollout.ledger import SHADOW, WATCH, SourceLedger, cell
 from relevo.rollout.observation import Arm, Counts
-from relevo.rollout.ramp import Step
+from relevo.rollout.ramp import Step, expand
 from relevo.rollout.spec import RolloutSpec
 from relevo.rollout.state import Phase, RolloutState, Verdict
+from relevo.rollout.switched import with_users
 from relevo.rollout.tables import latency_thresholds, slow_counts, table_of, usual_rates
 from relevo.rollout.windowing import with_counts
 from relevo.rollout.windows import Windows
@@ -88,7 +89,9 @@ def assess(spec: RolloutSpec, steps: tuple[Step, ...], state: RolloutState) -> A
         return Assessment((), 0.0, limit_against, limit_for)
     sources = spec.counting_sources
     tables = [table_of(state, name, known, steps) for name, known in state.ledger.sources.items() if name in sources]
-    evidence = gather(spec, state, tables)
+    # Where no step shares the users out, who has not seen the rows that went to both has nothing to compare.
+    compares = [t for t in tables if t.rehearsed] if all(step.is_switch for step in steps) else tables
+    evidence = with_users(spec, state, tables, gather(spec, state, compares))
     weights = {e.name: getattr(spec.decision.weights, e.name) for e in evidence if e.against is not None}
     # Each check's share in the sum, in logs; those without evidence are left out and the rest scaled.
     shares = {e.name: e.against + math.log(w) for e in evidence if e.against is not None and (w := weights[e.name]) > 0}
@@ -134,6 +137,8 @@ def with_windows(spec: RolloutSpec, state: RolloutState) -> RolloutState:
     if check is None or state.phase not in (Phase.SHADOWING, Phase.SHIFTING):
         return state
     step = SHADOW if state.phase is Phase.SHADOWING else str(state.step)
+    if state.phase is Phase.SHIFTING and expand(spec)[state.step - 1].is_switch:
+        step = WATCH
     longest = timedelta(seconds=check.window_seconds) if check.window_seconds is not None else None
     windows = dict(state.windows)
     for name, ledger in state.ledger.sources.items():
@@ -160,5 +165,5 @@ def exposed_requests(state: RolloutState, steps: Iterable[str] | None = None) ->
 
 
 def with_traffic(state: RolloutState, arm: Arm, source: str) -> Counts:
-    """One arm's counts over the shadow stage and all steps so far."""
-    return state.ledger.total(source, arm, ["shadow", *(str(i) for i in range(1, state.step + 1))])
+    """One arm's counts over the shadow stage, all steps so far and the watch."""
+    return state.ledger.total(source, arm, [SHADOW, *(str(i) for i in range(1, state.step + 1)), WATCH])

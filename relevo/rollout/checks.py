@@ -23,7 +23,7 @@ from relevo.rollout.tables import Table
 from relevo.rollout.windows import Windows
 from relevo.statistics import exceedance, sample_ratio
 
-__all__ = ["CLIENT", "Evidence", "gather", "judge_split", "log_mean"]
+__all__ = ["CLIENT", "Evidence", "allowed_rates", "gather", "judge_split", "log_mean"]
 
 CLIENT = "locust"
 """The source that sees answers as a client does: predictions, labels, shadow pairs."""
@@ -148,15 +148,15 @@ def _slow_requests(spec: RolloutSpec, state: RolloutState, tables: Sequence[Tabl
     if not measured or check is None:
         return None
     against = log_mean([state.windows.get(t.source, _NO_WINDOWS).log_e for t in measured])
-    if state.step < len(expand(spec)):
+    if state.step < sum(not step.is_switch for step in expand(spec)):
         return _SlowRequests(against)
     usual = tuple(rate for t in measured for rate in state.usual_rates[t.source])
     rows = [
         row for t in measured for row in t.latency_events(state.thresholds[t.source], check.tolerance, last_alone=True)
     ]
-    panel = not_slower_panel(tables[0].shares[-1], usual, check.margin)
+    panel = not_slower_panel(tables[0].shares[tables[0].last_step], usual, check.margin)
     not_slower = panel.log_e(np.array(rows, dtype=np.float64)[:, None])[:, 0, 0].tolist()
-    limits = _allowed_rates(check.margin, usual)
+    limits = allowed_rates(check.margin, usual)
     rates = [_Rate(row[CANDIDATE_OVER], row[CANDIDATE_OVER] + row[-1], p) for row, p in zip(rows, limits, strict=True)]
     return _SlowRequests(against, usual, tuple(not_slower), tuple(rates))
 
@@ -178,7 +178,7 @@ def _judge_latency(check: LatencyCheck, slow: _SlowRequests | None, below: Seque
 
 
 @lru_cache(maxsize=64)
-def _allowed_rates(margin: float, usual: tuple[float, ...]) -> tuple[float, ...]:
+def allowed_rates(margin: float, usual: tuple[float, ...]) -> tuple[float, ...]:
     """The rates of exceeding the thresholds that the margin allows, by the stable revision's usual ones."""
     return tuple((exceedance.margin_at(margin, usual) * usual).tolist())
 
@@ -203,12 +203,13 @@ def _judge_predictions(
 def judge_split(tables: Sequence[Table]) -> float:
     """Evidence that the traffic does not arrive in the shares that were set.
 
-    The shadow stage is left out: there both arms get each row, which no chance decided.
+    The shadow stage and the watch over a switch are left out: there both arms get each row, which no chance decided.
     """
-    if not tables or len(tables[0].cells) < 2:
+    if not tables or not (end := tables[0].last_step):
         return 0.0
-    requests = np.array([[[c.requests for c in row] for row in t.cells[1:]] for t in tables], dtype=np.float64)
-    return log_mean(sample_ratio.log_e_split_differs(requests, tables[0].shares[1:]).tolist())
+    end += 1
+    requests = np.array([[[c.requests for c in row] for row in t.cells[1:end]] for t in tables], dtype=np.float64)
+    return log_mean(sample_ratio.log_e_split_differs(requests, tables[0].shares[1:end]).tolist())
 
 
 def log_mean(logs: Sequence[float], weights: Sequence[float] | None = None) -> float:

@@ -33,7 +33,8 @@ def _made(check: str) -> str:
 
 
 _LOCUST_COUNTS = "('locust' in self.sources && self.load.usersTo > 0)"
-_LOCUST_BASELINE = "('locust' in self.sources && self.load.usersFrom > 0)"
+_USERS_BEFORE = "(has(self.strategy.blueGreen) ? self.load.usersTo : self.load.usersFrom)"
+_LOCUST_BASELINE = f"('locust' in self.sources && {_USERS_BEFORE} > 0)"
 _COMPARES = "!has(self.strategy.immediate)"
 
 NAME_RULE = Rule(
@@ -52,8 +53,17 @@ RULES: Mapping[type[BaseModel], tuple[Rule, ...]] = {
             "weights must rise from step to step",
         ),
     ),
+    spec.BlueGreen: (
+        Rule(
+            "!has(self.weights) || (self.weights.isSorted() && self.weights.all(w, self.weights.exists_one(v, v == w)))",
+            "weights must rise from step to step",
+        ),
+    ),
     spec.Strategy: (
-        Rule("!(has(self.canary) && has(self.immediate))", "give one strategy, canary or immediate, not both"),
+        Rule(
+            "!(has(self.canary) && has(self.immediate)) && !(has(self.blueGreen) && (has(self.canary) || has(self.immediate)))",
+            "give one strategy, canary, blueGreen or immediate, not several",
+        ),
     ),
     spec.Load: (Rule("self.usersTo >= self.usersFrom", "usersTo is below usersFrom; the load must not fall"),),
     spec.Checks: (
@@ -72,8 +82,13 @@ RULES: Mapping[type[BaseModel], tuple[Rule, ...]] = {
     spec.RolloutSpec: (
         Rule("self.sources.all(s, self.sources.exists_one(t, t == s))", "sources names one source twice"),
         Rule(
-            f"!({_COMPARES}) || self.sources.exists(s, s != 'locust') || self.load.usersFrom > 0",
+            f"!({_COMPARES}) || self.sources.exists(s, s != 'locust') || {_USERS_BEFORE} > 0",
             "sources has only locust and load.usersFrom is 0, so nothing can be measured before the first step",
+        ),
+        Rule(
+            f"!has(self.strategy.blueGreen) || (self.shadow.enabled && {_LOCUST_BASELINE})",
+            "blueGreen rehearses the idle colour with shadowed rows, so shadow.enabled must be true, "
+            "sources must have locust and load.usersTo be above 0",
         ),
         Rule(
             f"!({_COMPARES}) || {_made('errors')} || {_made('latency')} "

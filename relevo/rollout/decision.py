@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from relevo.rollout.ledger import SHADOW, route_label
+from relevo.rollout.ledger import SHADOW, WATCH, route_label
 from relevo.rollout.observation import Arm
 from relevo.rollout.platform import Split
 from relevo.rollout.ramp import expand
@@ -72,16 +72,18 @@ def desired(spec: RolloutSpec, state: RolloutState) -> Desired:
         case Phase.PREPARING if state.is_first:
             return Desired(prepare=True, users=0)
         case Phase.PREPARING:
-            return Desired(prepare=True, split=at_zero, users=spec.load.users_from if steps else 0)
+            return Desired(prepare=True, split=at_zero, users=spec.users_before if steps else 0)
         case Phase.SHADOWING:
             shadow = route_label(state.uid, SHADOW) if state.unready_since is None else None
-            return Desired(prepare=True, split=at_zero, users=spec.load.users_from, shadow_label=shadow)
+            return Desired(prepare=True, split=at_zero, users=spec.users_before, shadow_label=shadow)
         case Phase.SHIFTING:
             step = steps[state.step - 1]
             split = Split(step.weight_percent, route_label(state.uid, state.step))
+            # The old colour has no users any more, so rows go to both for a comparison.
+            watch = route_label(state.uid, WATCH) if step.is_switch else None
             if state.unready_since is not None:  # whatever else it is held for, paused say
-                split = at_zero
-            return Desired(prepare=True, split=split, users=step.users)
+                split, watch = at_zero, None
+            return Desired(prepare=True, split=split, users=step.users, shadow_label=watch)
         case Phase.PROMOTING:
             return Desired(keep=Arm.CANDIDATE, users=0)
         case Phase.ROLLING_BACK:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from relevo.rollout.assessment import CLIENT, with_traffic
 from relevo.rollout.observation import Arm, Counts
 from relevo.rollout.ramp import expand
@@ -56,15 +58,21 @@ def effect_of(spec: RolloutSpec, state: RolloutState, check: str) -> Effect | No
     }
     tables = [table_of(state, source, ledger, expand(spec)) for source, ledger in state.ledger.sources.items()]
     effects = [effect for table in tables if (effect := measure[check](spec, state, table)) is not None]
-    return max(effects, key=lambda e: sum(e.stable) + sum(e.candidate), default=None)
+    return max(effects, key=lambda e: (e.low > 1, sum(e.stable) + sum(e.candidate)), default=None)
 
 
 def _failures(spec: RolloutSpec, state: RolloutState, table: Table) -> Effect | None:
-    return _compare("failed", table, table.count(lambda c: c.errors), table.count(lambda c: c.requests))
+    return _clearer(
+        _compare("failed", table, table.count(lambda c: c.errors), table.count(lambda c: c.requests)),
+        _since_switch("failed", table, lambda c: c.errors, lambda c: c.requests),
+    )
 
 
 def _wrong_answers(spec: RolloutSpec, state: RolloutState, table: Table) -> Effect | None:
-    return _compare("answered wrongly", table, table.count(lambda c: c.wrong), table.count(lambda c: c.labelled))
+    return _clearer(
+        _compare("answered wrongly", table, table.count(lambda c: c.wrong), table.count(lambda c: c.labelled)),
+        _since_switch("answered wrongly", table, lambda c: c.wrong, lambda c: c.labelled),
+    )
 
 
 def _exceedances(spec: RolloutSpec, state: RolloutState, table: Table) -> Effect | None:
@@ -103,11 +111,34 @@ def _share(counts: Counts, name: str) -> float:
     return counts.predictions.get(name, 0) / max(sum(counts.predictions.values()), 1)
 
 
+def _clearer(first: Effect | None, second: Effect | None) -> Effect | None:
+    """The one of two that says more clearly that the candidate is worse."""
+    there = [effect for effect in (first, second) if effect is not None]
+    return max(there, key=lambda e: e.low, default=None)
+
+
+def _since_switch(
+    what: str, table: Table, bad: Callable[[Counts], int], total: Callable[[Counts], int]
+) -> Effect | None:
+    """What users have had of the candidate since the switch, beside what they had of the stable revision before the first step."""
+    if table.switched is None or not all(map(total, table.switched)):
+        return None
+    before, now = table.switched
+    share = total(now) / (total(before) + total(now))
+    events = np.array([[bad(before), bad(now)]], dtype=np.float64)
+    requests = np.array([[total(before), total(now)]], dtype=np.float64)
+    return _effect(f"{what} since the switch, with the users' own requests,", events, requests, np.array([share]))
+
+
 def _compare(what: str, table: Table, bad: Floats, total: Floats) -> Effect | None:
     """`bad`, `total`: counts per step and arm, shape (steps, 2)."""
+    return _effect(what, bad, total, table.rho)
+
+
+def _effect(what: str, bad: Floats, total: Floats, rho: Floats) -> Effect | None:
     events, requests = bad.sum(axis=0).astype(int), total.sum(axis=0).astype(int)
     if not requests.sum():
         return None
-    low, high = confidence.ratio_interval(bad, table.rho)
+    low, high = confidence.ratio_interval(bad, rho)
     stable, candidate = ((int(events[arm]), int(requests[arm])) for arm in (0, 1))
-    return Effect(what, stable, candidate, float(confidence.ratio_estimate(bad, table.rho)), float(low), float(high))
+    return Effect(what, stable, candidate, float(confidence.ratio_estimate(bad, rho)), float(low), float(high))

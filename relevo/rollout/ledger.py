@@ -21,10 +21,13 @@ from typing import TypeVar
 
 from relevo.rollout.observation import Arm, Counts, Pairs, Reading, Routes
 
-__all__ = ["SHADOW", "Ledger", "SourceLedger", "cell", "route_label"]
+__all__ = ["SHADOW", "WATCH", "Ledger", "SourceLedger", "cell", "route_label"]
 
 SHADOW = "shadow"
 """The step key of shadow traffic. Others are "0" (all traffic to the stable revision) and the steps' numbers from "1"."""
+
+WATCH = "watch"
+"""The step key of the rows that go to both revisions while all users are with the candidate."""
 
 Key = str
 """A cell of the table, "STEP/ARM", as `cell` writes it."""

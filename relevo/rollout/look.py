@@ -47,6 +47,11 @@ class Look:
         return self.candidate is not None and self.candidate.ready
 
     @property
+    def at_switch(self) -> bool:
+        """Whether all users are sent to the candidate and it is watched."""
+        return self.state.phase is Phase.SHIFTING and self.steps[self.state.step - 1].is_switch
+
+    @property
     def unready_seconds(self) -> float:
         """Seconds since when the candidate cannot take requests; 0 while it can."""
         return (self.now - self.state.unready_since).total_seconds() if self.state.unready_since else 0.0

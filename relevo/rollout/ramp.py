@@ -17,11 +17,16 @@ class Step:
     weight_percent: int
     users: int
 
+    @property
+    def is_switch(self) -> bool:
+        """Whether all traffic goes to the candidate, so that no user's request tells how the stable revision does meanwhile."""
+        return self.weight_percent == 100
+
 
 def expand(spec: RolloutSpec) -> tuple[Step, ...]:
     """Expand the strategy: strictly rising weights, users rising evenly from `usersFrom` to `usersTo`.
 
-    An immediate strategy has no steps.
+    A blue/green strategy ends with the switch, a step of 100 %, and has all its users from the start. An immediate strategy has no steps.
     """
     return _expand(spec.strategy, spec.load)
 
@@ -30,6 +35,8 @@ def expand(spec: RolloutSpec) -> tuple[Step, ...]:
 def _expand(strategy: Strategy, load: Load) -> tuple[Step, ...]:
     if strategy.immediate is not None:
         return ()
+    if strategy.blue_green is not None:
+        return tuple(Step(weight, load.users_to) for weight in (*(strategy.blue_green.weights or ()), 100))
     canary = strategy.canary or Canary()
     weights = canary.weights or _expand_ramp(canary.ramp or Ramp())
     last = len(weights) - 1

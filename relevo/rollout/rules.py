@@ -10,7 +10,6 @@ from relevo.rollout.commands import Command, Verb
 from relevo.rollout.look import Look, Outcome
 from relevo.rollout.messages import explain_failure, explain_limit, explain_promotion, explain_split
 from relevo.rollout.observation import Reading
-from relevo.rollout.spec import Canary
 from relevo.rollout.state import Cause, HoldReason, Phase, Verdict
 
 __all__ = ["judge", "obey", "progress", "protect"]
@@ -218,26 +217,26 @@ def _after_shadowing(look: Look) -> Outcome | None:
     predictions = look.assessment.check("predictions")
     # Disagreement is only measured here: what the gate needs must be gathered before the first user is shifted.
     open_gate = predictions is not None and predictions.gated and predictions.verdict is not Verdict.PASS
-    if (pairs.compared < look.spec.shadow.requests or open_gate) and not look.state.prompted:
+    waiting = pairs.compared < look.spec.shadow.requests or open_gate or not _may_go_to(look, 1)
+    if waiting and not look.state.prompted:
         return None
     differed = f"{pairs.compared} rows went to both revisions and {pairs.disagreed} were answered differently."
-    message = f"{differed} First step: {look.steps[0].weight_percent} %."
+    message = f"{differed} {_announced(look, 1)}"
     if open_gate:
         message += " The disagreement is not proven to be below its limit, so only a human can promote it."
     return look.to_phase(Phase.SHIFTING, "shadowed", message, step=1)
 
 
 def _after_step(look: Look) -> Outcome | None:
-    state = look.state
-    canary = look.spec.strategy.canary or Canary()
+    state, strategy = look.state, look.spec.strategy
     requests = exposed_requests(state, [str(state.step)])
     seconds = (look.now - state.step_since).total_seconds()
-    waited = seconds >= canary.step_seconds and requests >= canary.step_requests
+    waited = seconds >= strategy.least_seconds(at_switch=look.at_switch) and requests >= strategy.pace.step_requests
     if state.step < len(look.steps):
-        if not (waited or state.prompted):
+        if not (waited and _may_go_to(look, state.step + 1)) and not state.prompted:
             return None
-        weight = look.steps[state.step].weight_percent
-        message = f"{requests} candidate requests at {look.steps[state.step - 1].weight_percent} % and nothing failed. Next: {weight} %."
+        here = look.steps[state.step - 1].weight_percent
+        message = f"{requests} candidate requests at {here} % and nothing failed. {_announced(look, state.step + 1)}"
         return look.to_phase(Phase.SHIFTING, "advance", message, step=state.step + 1)
     if waited and look.assessment.passed:
         return look.decide(
@@ -246,19 +245,29 @@ def _after_step(look: Look) -> Outcome | None:
     return None
 
 
+def _may_go_to(look: Look, step: int) -> bool:
+    """A switch is too much to try out: every gated check must have passed before all users are sent to the candidate."""
+    return not look.steps[step - 1].is_switch or look.assessment.passed
+
+
+def _announced(look: Look, step: int) -> str:
+    if not look.steps[step - 1].is_switch:
+        return f"{'First step' if step == 1 else 'Next'}: {look.steps[step - 1].weight_percent} %."
+    return f"All users go to {look.state.candidate} now; {look.state.stable} stays warm."
+
+
 def _at_limit(look: Look) -> Outcome | None:
     """At a limit: extend once, then give all traffic back, as inconclusive and never as a regression."""
     limits, state = look.spec.limits, look.state
     scale = EXTENSION if state.extended else 1.0
     requests = exposed_requests(state)
-    over_time = look.active_seconds > limits.max_seconds * scale
-    if not over_time and requests <= limits.max_candidate_requests * scale:
+    # All users are with the candidate during the watch, and it lasts as long as it was asked to.
+    watch_seconds = look.spec.strategy.least_seconds(at_switch=True) if look.at_switch else 0.0
+    max_seconds = limits.max_seconds * scale + watch_seconds
+    over_time = look.active_seconds > max_seconds
+    if not over_time and (look.at_switch or requests <= limits.max_candidate_requests * scale):
         return None
-    what = (
-        f"{limits.max_seconds * scale:g} s"
-        if over_time
-        else f"{limits.max_candidate_requests * scale:g} candidate requests"
-    )
+    what = f"{max_seconds:g} s" if over_time else f"{limits.max_candidate_requests * scale:g} candidate requests"
     missing = explain_limit(look.assessment)
     if not state.extended:
         return look.note(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -15,7 +16,17 @@ from pydantic.alias_generators import to_camel
 
 from relevo.errors import BadInput
 
-__all__ = ["Canary", "Checks", "LatencyCheck", "Rollout", "RolloutSpec", "Strategy", "load_rollout", "parse_rollout"]
+__all__ = [
+    "BlueGreen",
+    "Canary",
+    "Checks",
+    "LatencyCheck",
+    "Rollout",
+    "RolloutSpec",
+    "Strategy",
+    "load_rollout",
+    "parse_rollout",
+]
 
 API_VERSION: Literal["relevo.dev/v1alpha1"] = "relevo.dev/v1alpha1"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -64,9 +75,37 @@ class Canary(Part):
         if self.weights is not None:
             if not self.weights:
                 raise ValueError("weights is empty; a canary needs at least one step")
-            for before, after in zip(self.weights, self.weights[1:], strict=False):
-                if after <= before:
-                    raise ValueError(f"weights must rise from step to step, but {after} follows {before}")
+            _require_rising(self.weights)
+        return self
+
+
+def _require_rising(weights: tuple[int, ...]) -> None:
+    for before, after in itertools.pairwise(weights):
+        if after <= before:
+            raise ValueError(f"weights must rise from step to step, but {after} follows {before}")
+
+
+class BlueGreen(Part):
+    """Rehearse the candidate in the idle colour, where no user meets it, then switch all traffic to it and keep the old colour warm."""
+
+    weights: tuple[Annotated[int, Field(ge=1, le=99)], ...] | None = Field(
+        None, description="Weights of the new colour on the way to 100 percent, strictly rising; without them at once."
+    )
+    step_seconds: Seconds = Field(5, description="The least time that each of these weights lasts, in seconds.")
+    step_requests: int = Field(
+        30,
+        ge=1,
+        description="The least number of requests that the new colour needs at each of them, and at 100 percent.",
+    )
+    keep_warm_seconds: Seconds = Field(
+        60,
+        alias="keepWarmFor",
+        description="For how many seconds after the switch the old colour stays up and the new one is watched, before it is promoted.",
+    )
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        _require_rising(self.weights or ())
         return self
 
 
@@ -78,13 +117,26 @@ class Strategy(Part):
     """How the candidate comes to its users: exactly one of the fields."""
 
     canary: Canary | None = Field(None, description="Shift traffic in steps and judge at every look.")
+    blue_green: BlueGreen | None = Field(
+        None, description="Rehearse in the idle colour, switch all traffic, keep the old colour warm."
+    )
     immediate: Immediate | None = Field(None, description="All traffic at once when ready, with no comparison.")
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
-        if self.canary is not None and self.immediate is not None:
-            raise ValueError("give one strategy, canary or immediate, not both")
+        if sum(one is not None for one in (self.canary, self.blue_green, self.immediate)) > 1:
+            raise ValueError("give one strategy, canary, blueGreen or immediate, not several")
         return self
+
+    @property
+    def pace(self) -> Canary | BlueGreen:
+        """What says how long a step lasts; a strategy without steps has the canary's defaults."""
+        return self.blue_green or self.canary or Canary()
+
+    def least_seconds(self, *, at_switch: bool) -> float:
+        """The least time at a step below 100 percent, or for which a switch is watched."""
+        switched = at_switch and self.blue_green is not None
+        return self.blue_green.keep_warm_seconds if switched and self.blue_green else self.pace.step_seconds
 
 
 class Shadow(Part):
@@ -277,7 +329,12 @@ class RolloutSpec(Part):
     @property
     def baseline_sources(self) -> tuple[str, ...]:
         """The sources that see traffic before the first step: Locust counts its own load only."""
-        return tuple(s for s in self.sources if s != "locust" or self.load.users_from > 0)
+        return tuple(s for s in self.sources if s != "locust" or self.users_before > 0)
+
+    @property
+    def users_before(self) -> int:
+        """Simulated users before the first step. A new colour is rehearsed with as many as it has to carry at once."""
+        return self.load.users_to if self.strategy.blue_green is not None else self.load.users_from
 
     @property
     def counting_sources(self) -> tuple[str, ...]:
@@ -303,6 +360,11 @@ class RolloutSpec(Part):
         if not self.baseline_sources:
             raise ValueError(
                 "sources has only locust and load.usersFrom is 0, so nothing can be measured before the first step"
+            )
+        if self.strategy.blue_green is not None and not self.has_shadow_stage:
+            raise ValueError(
+                "blueGreen rehearses the idle colour with shadowed rows, so shadow.enabled must be true, "
+                "sources must have locust and load.usersTo be above 0"
             )
         checks = self.checks
         gates = {

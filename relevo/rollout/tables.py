@@ -1,7 +1,8 @@
 """The ledger's counts as arrays, in the shapes that `relevo.statistics` takes: (steps, 2) with the stable arm first.
 
-Rows are the steps in which both arms had traffic: the shadow stage (each row to both, so the candidate's share is a half) and the steps of
-the ramp. Baseline traffic, all of it to the stable revision, compares nothing; it only sets the latency thresholds.
+Rows are the steps in which both arms had traffic: the shadow stage (each row to both, so the candidate's share is a half), the steps of
+the ramp below 100 %, and the watch over a switch (rows to both again). Baseline traffic, all of it to the stable revision, compares
+nothing; it only sets the latency thresholds.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from itertools import accumulate
 
 import numpy as np
 
-from relevo.rollout.ledger import SHADOW, SourceLedger, cell
+from relevo.rollout.ledger import SHADOW, WATCH, SourceLedger, cell
 from relevo.rollout.observation import Arm, Counts
 from relevo.rollout.ramp import Step
 from relevo.rollout.spec import LatencyCheck
 from relevo.rollout.state import RolloutState
 from relevo.statistics.counts import Floats
 
-__all__ = ["Table", "latency_thresholds", "slow_counts", "table_of", "usual_rates"]
+__all__ = ["Table", "latency_thresholds", "over_allowed", "slow_counts", "table_of", "usual_rates"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,18 @@ class Table:
     cells: tuple[tuple[Counts, Counts], ...]
     """Per step: stable, candidate."""
     edges_ms: tuple[float, ...]
+    switched: tuple[Counts, Counts] | None = None
+    """What users had before the first step and have now, while all are with the candidate; the last row is the watch then."""
+
+    @property
+    def last_step(self) -> int:
+        """The row of the last step in which chance sent users to either arm, or of the shadow stage where there was none."""
+        return len(self.cells) - (1 if self.switched is None else 2)
+
+    @property
+    def rehearsed(self) -> bool:
+        """Whether this source saw the rows of the shadow stage."""
+        return any(counts.requests for counts in self.cells[0])
 
     @property
     def rho(self) -> Floats:
@@ -68,7 +81,7 @@ class Table:
         allowed = _allowed(self.edges_ms, thresholds, tolerance)
         counted = [
             (_over(stable.latency, thresholds), _over(candidate.latency, allowed))
-            for stable, candidate in (self.cells[-1:] if last_alone else self.cells)
+            for stable, candidate in (self.cells[self.last_step : self.last_step + 1] if last_alone else self.cells)
         ]
         rows = []
         for k in range(len(thresholds)):
@@ -77,6 +90,13 @@ class Table:
                 row += (over[k], over_allowed[k], total - over[k], all_candidate - over_allowed[k])
             rows.append(row)
         return rows
+
+
+def over_allowed(
+    table: Table, counts: Counts, thresholds: tuple[int, ...], tolerance: float
+) -> tuple[tuple[int, ...], int]:
+    """The candidate's requests over each threshold, counted as in `Table.exceedances`, and all with a latency."""
+    return _over(counts.latency, _allowed(table.edges_ms, thresholds, tolerance))
 
 
 def slow_counts(
@@ -110,11 +130,18 @@ def _allowed(edges_ms: tuple[float, ...], thresholds: tuple[int, ...], tolerance
 
 
 def table_of(state: RolloutState, source: str, ledger: SourceLedger, steps: tuple[Step, ...]) -> Table:
-    """The counts of one source, shadow stage first."""
-    keys = (SHADOW, *map(str, range(1, state.step + 1)))
-    shares = (0.5, *(s.weight_percent / 100 for s in steps[: state.step]))
+    """The counts of one source, shadow stage first, the watch over a switch last."""
+    taken = steps[: state.step]
+    watched = bool(taken) and taken[-1].is_switch
+    below = taken[:-1] if watched else taken
+    watch = (WATCH,) if watched else ()
+    keys = (SHADOW, *map(str, range(1, len(below) + 1)), *watch)
+    shares = (0.5, *(s.weight_percent / 100 for s in below), *(0.5 for _ in watch))
     cells = tuple((ledger.counts(cell(key, Arm.STABLE)), ledger.counts(cell(key, Arm.CANDIDATE))) for key in keys)
-    return Table(source, shares, cells, ledger.edges_ms)
+    if not watched:
+        return Table(source, shares, cells, ledger.edges_ms)
+    switched = ledger.counts(cell(0, Arm.STABLE)), ledger.counts(cell(state.step, Arm.CANDIDATE))
+    return Table(source, shares, cells, ledger.edges_ms, switched)
 
 
 def latency_thresholds(ledger: SourceLedger, check: LatencyCheck) -> tuple[int, ...]:

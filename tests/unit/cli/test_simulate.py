@@ -101,3 +101,12 @@ def test_missing_and_impossible_numbers_are_refused_by_name(policy: Path, option
     """No number is guessed: one that is missing or impossible is named."""
     with pytest.raises(BadInput, match=name):
         CliRunner().invoke(app, ["simulate", "-f", str(policy), "--jobs", "1", *options], catch_exceptions=False)
+
+
+def test_blue_green_is_refused_by_name(policy: Path) -> None:
+    """A strategy that is not simulated is refused, with what to simulate instead."""
+    text = POLICY.replace("  shadow: {enabled: false}\n", "  strategy: {blueGreen: {}}\n")
+    policy.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=r"strategy\.blueGreen") as caught:
+        _run(policy, "--rate", "20", "--error-rate", "0.01")
+    assert "canary" in caught.value.next_step

@@ -30,6 +30,8 @@ RIGHT: list[dict[str, Any]] = [
     {"strategy": {"canary": {"ramp": {"from": 50, "to": 50}}}},
     {"strategy": {"canary": {"ramp": None, "weights": [7]}}},
     {"strategy": {"immediate": {}}},
+    {"strategy": {"blueGreen": {}}},
+    {"strategy": {"blueGreen": {"weights": [10, 50], "keepWarmFor": 5}}, "load": {"usersFrom": 0}},
     {"strategy": {"immediate": {}}, "sources": ["locust"], "load": {"usersFrom": 0}},
     {"sources": ["envoy"]},
     {"sources": ["envoy"], "checks": {"predictions": None, "accuracy": None}},

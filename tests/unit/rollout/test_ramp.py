@@ -35,6 +35,14 @@ def test_the_default_ramp() -> None:
     assert [s.weight_percent for s in expand(make_spec())] == [5, 12, 31, 50]
 
 
+def test_a_blue_green_strategy_ends_with_the_switch() -> None:
+    """At once unless there are weights; with all users of the load from the start."""
+    assert [(s.weight_percent, s.users) for s in expand(make_spec(strategy={"blueGreen": {}}))] == [(100, 20)]
+    weighted = expand(make_spec(strategy={"blueGreen": {"weights": [10, 50]}}))
+    assert [s.weight_percent for s in weighted] == [10, 50, 100]
+    assert [s.is_switch for s in weighted] == [False, False, True]
+
+
 def test_an_immediate_strategy_has_no_steps() -> None:
     """There is nothing to step through."""
     assert expand(make_spec(strategy={"immediate": {}})) == ()
