@@ -20,6 +20,8 @@ __all__ = ["MODULES", "binary", "go", "module_folder"]
 
 MODULES = Path(__file__).parent / "modules"
 _FLAGS = "-trimpath -buildvcs=false"
+_TAGS = {"services": "remove_all_sd,enable_kubernetes_sd"}
+"""Build tags, by module. Prometheus': of its service discoveries only Kubernetes', without the clients of two dozen clouds."""
 _NO_GO = "Install Go {} or newer (https://go.dev/dl)."
 
 
@@ -49,7 +51,8 @@ def binary(cache: Path, module: str, name: str, package: str, what: str) -> Path
         what: what to call it in the progress.
     """
     flags = f"-s -w {_version_flags() if module == 'kubernetes' else ''}".strip()
-    key = digest(MODULES / module, package, flags, run([go(), "env", "GOVERSION"]))
+    tags = ["-tags", _TAGS[module]] if module in _TAGS else []
+    key = digest(MODULES / module, package, flags, *tags, run([go(), "env", "GOVERSION"]))
 
     def build(folder: Path) -> None:
         with step(f"Building {what} from Go modules"):
@@ -57,6 +60,7 @@ def binary(cache: Path, module: str, name: str, package: str, what: str) -> Path
                 go(),
                 "build",
                 "-mod=readonly",
+                *tags,
                 "-ldflags",
                 flags,
                 "-o",

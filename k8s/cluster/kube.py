@@ -48,28 +48,42 @@ class Kube:
         if not items:
             return
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-        deadline = time.monotonic() + patience_seconds
+        options = ("--server-side", "--force-conflicts", "--field-manager=relevo-cluster")
+        self._patiently(patience_seconds, "apply", *options, "-f", "-", stdin=text)
+
+    def wait_established(self, patience_seconds: float = 60) -> None:
+        """Wait until the server serves every CustomResourceDefinition.
+
+        `kubectl wait` fails at once on a definition that has no status yet, so it is called again.
+
+        Raises:
+            Permanent: one is not served when patience ends.
+        """
+        self._patiently(
+            patience_seconds,
+            "wait",
+            "--for=condition=Established",
+            f"--timeout={patience_seconds:.0f}s",
+            "crd",
+            "--all",
+        )
+
+    def _patiently(self, seconds: float, *arguments: str, stdin: str | None = None) -> None:
+        """Call kubectl until it succeeds.
+
+        Raises:
+            Permanent: it still fails when the seconds are over.
+        """
+        deadline = time.monotonic() + seconds
         while True:
             try:
-                self.run(
-                    "apply",
-                    "--server-side",
-                    "--force-conflicts",
-                    "--field-manager=relevo-cluster",
-                    "-f",
-                    "-",
-                    stdin=text,
-                )
+                self.run(*arguments, stdin=stdin)
             except Permanent:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(_PAUSE_SECONDS)
             else:
                 return
-
-    def wait_established(self) -> None:
-        """Wait until the server serves every CustomResourceDefinition."""
-        self.run("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
 
     def wait_available(self, namespaces: Iterable[str], timeout_seconds: int = 240) -> None:
         """Wait until every Deployment of some namespaces is available.

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from k8s.cluster import docker
 from k8s.cluster.commands import run
+from k8s.cluster.kube import Kube
+from k8s.cluster.manifests import Document
 from k8s.cluster.progress import step
 from k8s.cluster.settings import Settings
 
-__all__ = ["build_images", "image_names", "install_operator"]
+__all__ = ["build_images", "image_names", "install_operator", "namespace"]
 
 _TARGETS = ("server", "operator")
 _NAMESPACE = "relevo-system"
@@ -39,12 +41,19 @@ def build_images(repository: Path, base: str) -> list[str]:
     return list(names.values())
 
 
-def install_operator(settings: Settings, helm: Path) -> bool:
+def namespace() -> Document:
+    """The operator's namespace, which admits only pods of the restricted level: operator and load must fit it."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _NAMESPACE, "labels": labels}}
+
+
+def install_operator(settings: Settings, kube: Kube, helm: Path) -> bool:
     """Install or upgrade relevo's operator by its chart and wait for it. Whether the checkout has the chart."""
     chart = settings.repository / "charts/relevo"
     if not (chart / "Chart.yaml").exists():
         return False
     with step("Installing relevo's operator"):
+        kube.apply([namespace()])
         common = ["--kube-context", settings.context, "--namespace", _NAMESPACE]
         values = settings.repository / "k8s/cluster/relevo-values.yaml"
         # A changed image under the same name must change the pods too.
@@ -52,7 +61,6 @@ def install_operator(settings: Settings, helm: Path) -> bool:
         options = [
             "--set-string",
             changed,
-            "--create-namespace",
             "--wait",
             "--timeout",
             "180s",

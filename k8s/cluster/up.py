@@ -43,7 +43,7 @@ def up(settings: Settings) -> None:
             loaded = pool.submit(lambda: docker.load(built.result(), settings.node))
             install(kube, origin, helm, settings.repository)
             loaded.result()
-        own.install_operator(settings, helm)
+        own.install_operator(settings, kube, helm)
         kindcluster.mark_complete(settings)
     say(f"Ready. Context {settings.context}; the gateway is at http://127.0.0.1:{settings.gateway_port}")
 

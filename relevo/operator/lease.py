@@ -1,12 +1,15 @@
 """One replica acts: whoever holds the Lease (coordination.k8s.io) and has renewed it in time. The others watch, and are ready.
 
 As client-go does it: a lease is taken over when its record has not changed for its whole duration by our own clock, so that clocks need
-not agree. A replica that ends in peace gives the lease back.
+not agree. A replica that ends in peace gives the lease back; one whose pod was there and is gone is waited for no longer. Should its
+process still live for a moment, then two act: the status is written only over the version that was read, so one of them gives up.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -15,9 +18,9 @@ from typing import Any
 
 from relevo.errors import Conflict, RelevoError
 from relevo.operator.keeper import Api
-from relevo.platforms.cluster_api import Kind
+from relevo.platforms.cluster_api import PODS, Kind
 
-__all__ = ["LEASES", "Lease"]
+__all__ = ["LEASES", "Lease", "identity", "pod_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +32,16 @@ DURATION_SECONDS = 4.0
 RENEW_SECONDS = 1.0
 LET_GO_SECONDS = 3.0
 """A holder that could not renew it for so long acts no more: earlier than anybody else may."""
+
+
+def identity(pod: str | None) -> str:
+    """Who this process is: its pod, or else its machine, and which process there."""
+    return f"{pod or socket.gethostname()}_{os.getpid()}"
+
+
+def pod_of(holder: str) -> str:
+    """The pod of an `identity`."""
+    return holder.rpartition("_")[0]
 
 
 class Lease:
@@ -55,6 +68,7 @@ class Lease:
         self._renewed_at: float | None = None
         self._seen: tuple[str, str] = ("", "")
         self._seen_at = 0.0
+        self._seen_alive: str | None = None
         self._said = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="lease", daemon=True)
@@ -122,12 +136,24 @@ class Lease:
         if record != self._seen:
             self._seen, self._seen_at = record, now
         duration = float(spec.get("leaseDurationSeconds") or DURATION_SECONDS)
-        if holder in ("", self._me) or now - self._seen_at > duration:
+        if holder in ("", self._me) or now - self._seen_at > duration or self._is_gone(holder):
             self._write(lease, holder=self._me)
             return True
         if self._renewed_at is not None:
             self._lose()
         return False
+
+    def _is_gone(self, holder: str) -> bool:
+        """Whether the holder's pod is gone that an earlier look has seen. A holder that is no pod was never seen."""
+        pod = pod_of(holder)
+        try:
+            found = self._api.get(PODS, self._namespace, pod)
+        except RelevoError:
+            return False  # not known, so its time decides
+        if found is not None and found.get("status", {}).get("phase") not in ("Failed", "Succeeded"):
+            self._seen_alive = pod
+            return False
+        return self._seen_alive == pod
 
     def _read(self) -> dict[str, Any] | None:
         return self._api.get(LEASES, self._namespace, self._name)

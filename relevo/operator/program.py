@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from relevo.errors import BadInput, Forbidden, RelevoError
 from relevo.operator.agenda import Agenda
 from relevo.operator.events import Events
 from relevo.operator.fleet import Fleet
-from relevo.operator.lease import Lease
+from relevo.operator.lease import Lease, identity
 from relevo.operator.metrics import Metrics
 from relevo.operator.steward import Shared, Wires
 from relevo.operator.watch import watch
@@ -48,7 +47,7 @@ def run(options: Options, cluster: Cluster, wires: Wires, metrics: Metrics | Non
     """Run until SIGTERM or SIGINT."""
     metrics = metrics or Metrics()
     stop, ready = threading.Event(), threading.Event()
-    me = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
+    me = identity(os.environ.get("POD_NAME"))
     agenda = Agenda(options.threads, on_begin=metrics.late_seconds.observe)
 
     def taken() -> None:

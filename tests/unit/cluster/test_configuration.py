@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from k8s.cluster import kindcluster, prometheus
+from k8s.cluster import kindcluster, own, prometheus
 from k8s.cluster.settings import read_settings
 
 
@@ -35,6 +35,11 @@ def test_prometheus_scrapes_the_three_kinds_of_pods() -> None:
     assert jobs["relevo"]["honor_labels"] is True
     assert set(jobs) == {"kourier", "queue-proxy", "relevo"}
     assert all(rule["target_label"] for job in jobs.values() for rule in job["relabel_configs"] if "action" not in rule)
+
+
+def test_the_operators_namespace_admits_the_restricted_level_only() -> None:
+    """So that a pod of ours that asks for more is seen here and not on a user's cluster."""
+    assert own.namespace()["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 def test_prometheus_may_only_read_pods() -> None:

@@ -41,6 +41,16 @@ def test_everything_fits_on_two_cores_and_no_held_image_is_pulled() -> None:
         assert container["resources"] == {"requests": {"cpu": "10m", "memory": "40Mi"}}
 
 
+def test_what_a_change_of_weight_passes_has_its_share_and_no_limit() -> None:
+    """KServe's chart limits its controller to a tenth of a core; the memory's limit stays."""
+    document = _deployment("a")
+    document["metadata"]["name"] = "kserve-controller-manager"
+    _containers(document)[0]["resources"] = {"limits": {"cpu": "100m", "memory": "300Mi"}}
+    *_, deployment = kserve([document], "", "")
+    resources = {"requests": {"cpu": "60m", "memory": "40Mi"}, "limits": {"memory": "300Mi"}}
+    assert _containers(deployment)[0]["resources"] == resources
+
+
 def test_autoscalers_and_disruption_budgets_are_left_out() -> None:
     """On one node they only keep pods from being restarted."""
     assert knative([_document("HorizontalPodAutoscaler", "a"), _document("PodDisruptionBudget", "b")]) == []

@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[3]
         ("kubernetes", "k8s.io/kubernetes", versions.KUBERNETES),
         ("kind", "sigs.k8s.io/kind", versions.KIND),
         ("helm", "helm.sh/helm/v3", versions.HELM),
-        ("coredns", "github.com/coredns/coredns", versions.COREDNS),
-        ("knative", "knative.dev/serving", versions.KNATIVE),
+        ("services", "github.com/coredns/coredns", versions.COREDNS),
+        ("services", "knative.dev/serving", versions.KNATIVE),
+        ("services", "github.com/prometheus/prometheus", versions.PROMETHEUS),
         ("kserve", "github.com/kserve/kserve", versions.KSERVE),
     ],
 )
@@ -28,6 +29,12 @@ def test_the_go_modules_pin_the_same_versions(module: str, path: str, version: s
     """go.mod requires what versions.py says, and go.sum has its digest."""
     assert re.search(rf"\b{re.escape(path)} {re.escape(version)}\b", (MODULES / module / "go.mod").read_text())
     assert f"{path} {version} h1:" in (MODULES / module / "go.sum").read_text()
+
+
+def test_the_published_prometheus_is_the_one_that_is_built() -> None:
+    """v0.311.3 of its Go module is its release 3.11.3."""
+    major, minor, patch = re.fullmatch(r"v0\.(\d)(\d\d)\.(\d+)", versions.PROMETHEUS).groups()  # type: ignore[union-attr]
+    assert versions.PUBLISHED_PROMETHEUS.endswith(f":v{major}.{int(minor)}.{patch}")
 
 
 def test_envoy_is_the_one_of_the_lock_file() -> None:

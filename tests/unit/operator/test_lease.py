@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from relevo.errors import Transient
-from relevo.operator.lease import DURATION_SECONDS, LEASES, LET_GO_SECONDS, Lease
+from relevo.errors import Forbidden, Transient
+from relevo.operator.lease import DURATION_SECONDS, LEASES, LET_GO_SECONDS, Lease, identity, pod_of
+from relevo.platforms.cluster_api import PODS
 from tests.unit.operator.world import START, PaperApi
 
 
@@ -64,6 +65,36 @@ def test_a_killed_holder_is_replaced_within_seconds(api: PaperApi, clock: list[f
         second.lease.look()
     assert clock[0] <= DURATION_SECONDS + 1
     assert second.acts == 1
+
+
+def test_a_holder_whose_pod_is_gone_is_not_waited_for(api: PaperApi, clock: list[float]) -> None:
+    """The next look takes the lease: a rollout loses a second, not the lease's duration."""
+    first, second = Replica(api, "first_7", clock), Replica(api, "second_7", clock)
+    api.create(PODS, "relevo-system", {"metadata": {"name": "first"}, "status": {"phase": "Running"}})
+    first.lease.look()
+    second.lease.look()
+    assert (first.acts, second.acts) == (1, 0)
+    api.delete(PODS, "relevo-system", "first")
+    second.lease.look()
+    assert second.acts == 1
+
+
+@pytest.mark.parametrize("unknown", ["never seen", "forbidden"])
+def test_a_holder_of_whose_pod_nothing_is_known_keeps_its_time(api: PaperApi, clock: list[float], unknown: str) -> None:
+    """It may run outside the cluster, and a chart of before gives no right to look."""
+    first, second = Replica(api, "first_7", clock), Replica(api, "second_7", clock)
+    if unknown == "forbidden":
+        api.refuses["get", PODS.plural] = Forbidden("no")
+    first.lease.look()
+    for _ in range(int(DURATION_SECONDS)):
+        second.lease.look()
+        assert second.acts == 0
+        clock[0] += 1.0
+
+
+def test_an_identity_names_its_pod() -> None:
+    """Names of pods have no underscore."""
+    assert pod_of(identity("relevo-operator-5f-x")) == "relevo-operator-5f-x"
 
 
 def test_a_holder_that_cannot_renew_stops_before_another_may_begin(api: PaperApi, clock: list[float]) -> None:
