@@ -13,11 +13,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relevo import errors
 from relevo.packaging.package import Package, load_package
 from relevo.packaging.store import home_folder, resolve
 from relevo.serving.arrival import wait_for_package
+
+if TYPE_CHECKING:
+    from relevo.access.gate import Gate
 
 __all__ = ["EXIT_REFUSED", "main"]
 
@@ -49,21 +53,32 @@ def _serve(options: argparse.Namespace, package: Package, started: float) -> Non
     listener = bind(options.host, options.http_port)
     name = options.name or package.metadata.name
     revision = options.revision or f"{package.metadata.name}-{package.metadata.version}"
+    gate = _gate(options.access, name)
     served = Revision(name, package, revision, stuck_seconds=options.stuck_seconds)
     served.load()
     listen = Listen(options.host, options.http_port, options.grpc_port, options.grace_seconds)
-    server = RevisionServer(served, listen, fast=not options.no_fast_path)
+    server = RevisionServer(served, listen, fast=not options.no_fast_path, gate=gate)
     logging.getLogger("relevo.serving").info(
-        "%s serves %s from %s by %s on http://%s:%d, ready after %.1f s",
+        "%s serves %s from %s by %s on %s://%s:%d, ready after %.1f s",
         revision,
         name,
         package.folder,
         package.metadata.runtime,
+        "https" if gate is not None and gate.tls is not None else "http",
         options.host,
         listener.getsockname()[1],
         time.monotonic() - started,
     )
     server.run(listener)
+
+
+def _gate(access: str | None, model: str) -> Gate | None:
+    if access is None:
+        return None
+    from relevo.access.gate import Gate
+    from relevo.access.settings import read_access
+
+    return Gate(read_access(access), model)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grace-seconds", type=int, default=30, help="how long requests in flight may take at the end")
     parser.add_argument(
         "--stuck-seconds", type=float, default=120.0, help="a prediction that takes longer ends liveness"
+    )
+    parser.add_argument(
+        "--access",
+        default=os.environ.get("RELEVO_ACCESS") or None,
+        help="who may ask: a file with keys, oidc, tls, or the same as {...} (docs/access.md); without it, anybody",
     )
     parser.add_argument("--no-fast-path", action="store_true", help="let KServe's application answer V2 requests")
     return parser

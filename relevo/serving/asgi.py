@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from relevo.serving.limits import MAX_BODY_BYTES
 
 __all__ = [
+    "CERTIFICATE",
     "AsgiApp",
     "Gone",
     "Message",
@@ -31,6 +32,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
+
+CERTIFICATE = "relevo.certificate"
+"""The key of a scope under which `lane` leaves the subject of the client's certificate, for `guard`."""
 
 
 class TooLarge(HTTPException):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -64,22 +64,28 @@ def _load_messages() -> Any:
     return module
 
 
-async def start(revision: Revision, address: str) -> aio.Server:
-    """Bind and serve.
+async def start(
+    revision: Revision, address: str, interceptors: Sequence[aio.ServerInterceptor] = (), credentials: Any = None
+) -> aio.Server:
+    """Bind and serve; with TLS where there are `credentials`.
 
     Raises:
         RuntimeError: the address is in use.
     """
     server = aio.server(
+        interceptors=tuple(interceptors),
         options=[
             ("grpc.so_reuseport", 0),  # else a second server on the port would silently take half of the calls
             ("grpc.max_receive_message_length", MAX_BODY_BYTES),
             ("grpc.max_metadata_size", 16 * 1024),
-        ]
+        ],
     )
     calls = _Calls(revision, _load_messages())
     server.add_generic_rpc_handlers((calls.handlers(), calls.health_handlers()))
-    server.add_insecure_port(address)
+    if credentials is None:
+        server.add_insecure_port(address)
+    else:
+        server.add_secure_port(address, credentials)
     await server.start()
     return server
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from relevo.serving.asgi import CERTIFICATE
 from relevo.serving.fast import FastPath
 from relevo.serving.front import is_plain_json
 from relevo.serving.refusals import ModelFailed
 from relevo.serving.revision import Revision
+
+if TYPE_CHECKING:
+    from relevo.access.gate import Gate
 
 __all__ = ["lane"]
 
@@ -25,24 +29,40 @@ _LARGEST_BODY = 4 * 1024
 """Of what is answered here. A larger one is likely to need a thread, and would then be read twice."""
 
 
-def lane(revision: Revision) -> Callable[..., HttpToolsProtocol]:
-    """What uvicorn is to make its connections of."""
-    fast = FastPath(revision)
+def lane(revision: Revision, *, fast: bool = True, gate: Gate | None = None) -> Callable[..., HttpToolsProtocol]:
+    """What uvicorn is to make its connections of. Without `fast` it answers nothing itself; with a `gate`, only whom that knows."""
     model = f"/v2/models/{revision.name}".encode()
-    urls = frozenset({model + b"/infer", model + b"/versions/%b/infer" % revision.revision.encode()})
-    return partial(_Lane, revision, fast, urls)
+    urls = {model + b"/infer", model + b"/versions/%b/infer" % revision.revision.encode()}
+    return partial(_Lane, revision, FastPath(revision), frozenset(urls if fast else ()), gate)
 
 
 class _Lane(HttpToolsProtocol):
     def __init__(
-        self, revision: Revision, fast: FastPath, urls: frozenset[bytes], *arguments: Any, **named: Any
+        self,
+        revision: Revision,
+        fast: FastPath,
+        urls: frozenset[bytes],
+        gate: Gate | None,
+        *arguments: Any,
+        **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
         self._revision = revision
         self._fast = fast
         self._urls = urls
+        self._gate = gate
+        self._certificate: str | None = None
         self._taken: list[bytes] | None = None
         self._stamp: tuple[Any, bytes] = (None, b"")
+
+    def connection_made(self, transport: Any) -> None:
+        """Remember whom the client's certificate names."""
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peercert") if self._gate is not None else None
+        if peer:
+            from relevo.access.certificates import subject_of
+
+            self._certificate = subject_of(peer)
 
     def on_message_begin(self) -> None:
         """Only what is needed to judge the request; uvicorn's scope is made in `_hand_over`."""
@@ -62,6 +82,8 @@ class _Lane(HttpToolsProtocol):
             and not self.parser.should_upgrade()
             and (self.limit_concurrency is None or len(self.connections) < self.limit_concurrency)
             and is_plain_json(self.headers, _LARGEST_BODY)
+            # Whom the gate does not know at once is asked for, and refused, by `guard`.
+            and (self._gate is None or self._gate.admit(self.headers, self._certificate) is not None)
         ):
             self._taken = []
         else:
@@ -73,6 +95,8 @@ class _Lane(HttpToolsProtocol):
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expect
         self.headers.extend(headers)
+        if self._certificate is not None:
+            self.scope[CERTIFICATE] = self._certificate  # type: ignore[literal-required]
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

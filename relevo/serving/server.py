@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -18,6 +18,9 @@ from relevo.serving.behind import Behind
 from relevo.serving.front import wrap
 from relevo.serving.lane import lane
 from relevo.serving.revision import Revision
+
+if TYPE_CHECKING:
+    from relevo.access.gate import Gate
 
 __all__ = ["Listen", "RevisionServer", "bind"]
 
@@ -70,19 +73,29 @@ class _QuietServer(uvicorn.Server):
 class RevisionServer:
     """The server of one loaded revision."""
 
-    def __init__(self, revision: Revision, listen: Listen, *, fast: bool = True) -> None:
+    def __init__(self, revision: Revision, listen: Listen, *, fast: bool = True, gate: Gate | None = None) -> None:
+        """A `gate` says who may ask, and brings TLS."""
         self._revision = revision
         self._listen = listen
         self._behind = Behind(revision)
+        self._gate = gate
+        app = wrap(self._behind, revision, fast=fast)
+        tls = gate.tls if gate is not None else None
+        if gate is not None:
+            from relevo.serving.guard import RefusalLog, guarded
+
+            self._refusals = RefusalLog()
+            app = guarded(app, gate, revision, self._refusals)
         self._rest = _QuietServer(
             uvicorn.Config(
-                wrap(self._behind, revision, fast=fast),
+                app,
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=listen.grace_seconds,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 limit_concurrency=_MAX_CONNECTIONS,
-                http=lane(revision) if fast else "httptools",  # type: ignore[arg-type]
+                http=lane(revision, fast=fast, gate=gate),  # type: ignore[arg-type]
+                ssl_context_factory=(lambda *_: tls.context) if tls is not None else None,
                 # uvicorn puts these on every answer, its own errors included.
                 headers=[("x-relevo-revision", revision.revision)],
                 server_header=False,
@@ -110,7 +123,10 @@ class RevisionServer:
             loop.add_signal_handler(number, self._drain)
         grpc = await self._start_grpc()
         self._behind.begin()
+        keeping_up = loop.create_task(self._gate.keep_up()) if self._gate is not None else None
         await self._rest.serve(sockets=[listener])
+        if keeping_up is not None:
+            keeping_up.cancel()
         if grpc is not None:
             await grpc.stop(self._listen.grace_seconds)
 
@@ -125,10 +141,21 @@ class RevisionServer:
         from relevo.serving.calls import start
 
         host = f"[{self._listen.host}]" if ":" in self._listen.host else self._listen.host
+        interceptors, credentials = self._grpc_access()
         try:
-            return await start(self._revision, f"{host}:{self._listen.grpc_port}")
+            return await start(self._revision, f"{host}:{self._listen.grpc_port}", interceptors, credentials)
         except RuntimeError as error:
             raise errors.Transient(
                 f"cannot listen on {self._listen.host}:{self._listen.grpc_port} for gRPC: it is in use",
                 next_step="Choose another --grpc-port.",
             ) from error
+
+    def _grpc_access(self) -> tuple[tuple[Any, ...], Any]:
+        """The interceptors and the TLS credentials that the gate asks for."""
+        if self._gate is None:
+            return (), None
+        from relevo.serving.guard_calls import CallsGuard
+
+        tls = self._gate.tls
+        guard = CallsGuard(self._gate, self._revision, self._refusals)
+        return (guard,), tls.grpc_credentials() if tls is not None else None

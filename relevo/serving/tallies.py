@@ -20,8 +20,8 @@ __all__ = ["ERROR_KINDS", "STAGES", "Tallies"]
 
 STAGES = ("preprocess", "predict", "postprocess")
 """What KServe times of a request: decoding it, the model, encoding the answer. In seconds."""
-ERROR_KINDS = ("invalid", "model", "too_large", "overload", "other")
-"""What requests to infer can end with instead of an answer."""
+ERROR_KINDS = ("invalid", "model", "too_large", "overload", "other", "unauthenticated", "forbidden", "issuer")
+"""What requests to infer can end with instead of an answer; the last three are refusals of `guard`, by any path."""
 
 _BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _WIDTH = len(_BOUNDS) + 2
