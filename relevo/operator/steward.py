@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
-from relevo.errors import BadInput, Conflict, Forbidden, Permanent, RelevoError, Transient
+from relevo.errors import BadInput, Conflict, Forbidden, Permanent, Transient
 from relevo.operator.edits import changes_between
 from relevo.operator.events import Events
 from relevo.operator.keeper import Api, Keeper
@@ -33,6 +33,7 @@ from relevo.operator.resource import (
     spec_of,
 )
 from relevo.operator.status import Run, Trouble, with_line
+from relevo.operator.troubles import LONGEST_PAUSE_SECONDS, PROMPT_SECONDS, Troubles
 from relevo.operator.wiring import Parts
 from relevo.platforms.cluster_api import INFERENCE_SERVICES
 from relevo.reconcile.tick import Reconciler, Tick
@@ -53,14 +54,7 @@ _ENDED: Final = (Phase.PROMOTED.value, Phase.ROLLED_BACK.value)
 
 _log = logging.getLogger(__name__)
 
-PROMPT_SECONDS: Final = 0.02
-"""The pause after a tick that moved something: what it set in motion is looked at at once."""
-LONGEST_PAUSE_SECONDS: Final = 15.0
 BUSY_SECONDS: Final = 3.0
-LASTING_SECONDS: Final = 10.0
-"""A part that does not answer for so long is worth a condition; before, it is tried again and nobody is told."""
-RETELL_SECONDS: Final = 30.0
-"""How often a condition is written anew while a trouble lasts whose words vary."""
 HELD_SECONDS: Final = 2.0
 """How often a rollout is looked at that has been held for a while. Orders and edits are heard at once all the same."""
 HELD_A_WHILE_SECONDS: Final = 60.0
@@ -112,16 +106,14 @@ class Steward:
         self._keeper = Keeper(
             shared.api, shared.may_act, resource, on_write=shared.metrics.writes.inc, on_tick=self._on_tick
         )
+        self._troubles = Troubles(shared, self._keeper, on_deleted=self.close)
         self._platform: Platform | None = None
         self._parts: Parts | None = None
         self._reconciler: Reconciler | None = None
         self._recorder: Recorder | None = None
         self._pending: list[tuple[dict[str, Any], tuple[Transition, ...]]] = []
         self._spec: Mapping[str, Any] = resource.spec
-        self._failures = 0
-        self._failing_since: float | None = None
         self._gone = False
-        self._told_at = float("-inf")
         self._begins = False
         self._heard_under_way = False
         """The object said that a run is under way when we last heard of it; `work` may not have read it yet."""
@@ -174,19 +166,19 @@ class Steward:
         outcome = "ok"
         try:
             again = self._carry()
-            self._failures, self._failing_since = 0, None
+            self._troubles.none()
         except Conflict:
-            outcome, again = "waiting", self._look_again()
+            outcome, again = "waiting", self._troubles.look_again()
         except Permanent as error:
-            outcome, again = "waiting", self._stuck(error)
+            outcome, again = "waiting", self._troubles.stuck(error)
         except Transient as error:
-            outcome, again = "waiting", self._waiting(error)
+            outcome, again = "waiting", self._troubles.waiting(error)
         except Exception as error:
             _log.exception("%s: an error of relevo's own", self._keeper.resource.key)
             problem = Permanent(
                 f"an error of relevo's own: {type(error).__name__}: {error}", next_step="See the operator's log."
             )
-            outcome, again = "failed", self._stuck(problem, reason="InternalError")
+            outcome, again = "failed", self._troubles.stuck(problem, reason="InternalError")
         self._tell_pending()
         if self.under_way or outcome != "ok":
             resource, metrics = self._keeper.resource, self._shared.metrics
@@ -234,9 +226,9 @@ class Steward:
             spec = rollout_of(resource).spec
             self._shared.wires.check(spec)
         except BadInput as error:
-            return self._stuck(error, reason="Invalid")
+            return self._troubles.stuck(error, reason="Invalid")
         if other := self._claim(spec.target):
-            self._tell(
+            self._troubles.tell(
                 Trouble(
                     "TargetBusy", f"Rollout {other} is under way on {spec.target}; this one begins when it has ended."
                 )
@@ -246,7 +238,7 @@ class Steward:
             routes = self._platform_of(resource).observe(spec.target)
             now = self._shared.clock()
             if waiting := self._first_is_coming(routes, spec, now):
-                self._tell(Trouble("FirstRevisionComing", waiting))
+                self._troubles.tell(Trouble("FirstRevisionComing", waiting))
                 return 1.0
             keeper.guard(True)
             keeper.trouble, self._spec, self._recorder = None, resource.spec, None
@@ -313,7 +305,7 @@ class Steward:
                 self.close()
                 return LONGEST_PAUSE_SECONDS
             raise
-        self._weigh(tick)
+        self._troubles.weigh(tick)
         if tick.decision.state.phase.is_terminal:
             self._count_verdict(tick.decision.state)
             return 0.0
@@ -422,92 +414,6 @@ class Steward:
             if self._recorder is not None:
                 self._recorder.add(sample, transitions)
 
-    def _weigh(self, tick: Tick) -> None:
-        """Tell of what could not be made so: at once where it will not go by itself, else when it lasts."""
-        if tick.refused is not None:
-            self._tell(_trouble_of(tick.refused))
-        elif tick.trouble:
-            if self._lasts():
-                self._tell(Trouble("NotAnswering", tick.trouble))
-            return
-        elif self._keeper.trouble is not None:
-            self._tell(None)
-        if not tick.trouble:
-            self._failing_since = None
-
-    def _lasts(self) -> bool:
-        now = self._shared.monotonic()
-        self._failing_since = now if self._failing_since is None else self._failing_since
-        return now - self._failing_since >= LASTING_SECONDS
-
-    def _stuck(self, error: RelevoError, reason: str = "") -> float:
-        """Somebody has to mend something: tell it, and look again later each time."""
-        reason = reason or ("Unreadable" if self._keeper.unreadable else "")
-        trouble = Trouble(reason, _sentence(error)) if reason else _trouble_of(error)
-        if trouble.reason == "Refused":
-            trouble = replace(trouble, reason=self._why_refused())
-        self._tell_safely(trouble)
-        return self._pause()
-
-    def _why_refused(self) -> str:
-        """A word for what is wrong with the InferenceService."""
-        resource = self._keeper.resource
-        try:
-            found = self._shared.api.get(INFERENCE_SERVICES, resource.namespace, str(resource.spec.get("target")))
-        except BadInput:
-            return "KServeMissing"
-        except RelevoError:
-            return "Refused"
-        return "InferenceServiceMissing" if found is None else "Unfit"
-
-    def _waiting(self, error: Transient) -> float:
-        if self._lasts():
-            self._tell_safely(Trouble("NotAnswering", _sentence(error)))
-        return self._pause()
-
-    def _pause(self) -> float:
-        self._failures += 1
-        return float(min(0.5 * 2 ** min(self._failures, 10), LONGEST_PAUSE_SECONDS))
-
-    def _look_again(self) -> float:
-        """The object has changed since we read it, or is gone."""
-        try:
-            if not self._keeper.refresh():
-                self.close()
-        except RelevoError as error:
-            _log.warning("%s: %s", self._keeper.resource.key, error.message)
-            return self._pause()
-        except ValueError as error:
-            return self._stuck(
-                BadInput(str(error), next_step="Use that version to end it, or delete it."), reason="Unreadable"
-            )
-        return PROMPT_SECONDS
-
-    def _tell_safely(self, trouble: Trouble) -> None:
-        try:
-            self._tell(trouble)
-        except RelevoError as error:
-            _log.warning(
-                "%s: %s; and that cannot be told in its status: %s",
-                self._keeper.resource.key,
-                trouble.message,
-                error.message,
-            )
-            if isinstance(error, Conflict) or getattr(error, "status", 0) == 404:
-                self._look_again()
-
-    def _tell(self, trouble: Trouble | None) -> None:
-        """Write a trouble, or that it is over. One Event for each, however its words vary while it lasts."""
-        keeper, now = self._keeper, self._shared.monotonic()
-        same = trouble is not None and keeper.trouble is not None and trouble.reason == keeper.trouble.reason
-        if same and now - self._told_at < RETELL_SECONDS:
-            return
-        if not keeper.tell(trouble, self._shared.clock()):
-            return
-        self._told_at = now
-        if trouble is not None and not same:
-            self._shared.events.post(keeper.resource, trouble.reason, trouble.message, warning=True)
-
     def _count_verdict(self, state: RolloutState) -> None:
         verdict = state.verdict.value if state.verdict is not None else "none"
         cause = state.cause.value if state.cause is not None else ""
@@ -528,13 +434,3 @@ def _served_already(run: Run, now: datetime) -> Run:
         ledger=Ledger(state.uid),
     )
     return with_line(replace(run, state=state), now, "served", reason)
-
-
-def _trouble_of(error: RelevoError) -> Trouble:
-    reason = "Forbidden" if isinstance(error, Forbidden) else "Refused"
-    return Trouble(reason, _sentence(error))
-
-
-def _sentence(error: RelevoError) -> str:
-    message = error.message if error.message.endswith(".") else f"{error.message}."
-    return f"{message} {error.next_step}".strip()
