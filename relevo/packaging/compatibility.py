@@ -19,6 +19,11 @@ def check_candidate(stable: Package, candidate: Package) -> None:
     same_requests = "The same requests must mean the same to both. Deploy it as a model of its own name instead."
     if new.task != old.task:
         raise errors.BadInput(f"{pair}: its task is {new.task}, not {old.task}", next_step=same_requests)
+    if new.task != "classification" or new.input.kind != "tensor" or new.targets:
+        raise errors.BadInput(
+            f"{pair}: a rollout compares classifiers of one output that take numbers",
+            next_step="Serve other models with `relevo up`; they cannot be rolled out yet.",
+        )
     if new.input.name != old.input.name:
         raise errors.BadInput(
             f"{pair}: its input is called {new.input.name!r}, not {old.input.name!r}", next_step=same_requests

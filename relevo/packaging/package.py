@@ -13,7 +13,6 @@ from relevo.packaging import manifest
 from relevo.packaging.metadata import Metadata
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["CARD", "HELDOUT", "METADATA", "MODEL_JOBLIB", "MODEL_ONNX", "HeldOut", "Package", "load_package"]
@@ -30,10 +29,11 @@ _REQUIRED = (MODEL_JOBLIB, METADATA, HELDOUT, CARD)
 class HeldOut:
     """The rows that the model was tested on, never trained on, with their labels.
 
-    `x` has shape [rows, features] and dtype float64; `y` has shape [rows].
+    `x` is float64 [rows, features], a pandas DataFrame, or texts [rows], as the package's input says; `y` has shape [rows], or
+    [rows, outputs].
     """
 
-    x: NDArray[np.float64]
+    x: Any
     y: NDArray[Any]
     feature_names: tuple[str, ...]
 
@@ -85,8 +85,11 @@ class Package:
         """Read the held-out rows and their labels."""
         import numpy as np
 
+        from relevo.packaging.inputs import from_arrays
+
         with np.load(self.folder / HELDOUT, allow_pickle=False) as arrays:
-            return HeldOut(arrays["x"], arrays["y"], tuple(str(name) for name in arrays["feature_names"]))
+            x = from_arrays(arrays, self.metadata.input)
+            return HeldOut(x, arrays["y"], tuple(str(name) for name in arrays["feature_names"]))
 
 
 def load_package(folder: Path | str) -> Package:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relevo.packaging.metadata import Parity
+from relevo.packaging.metadata import LARGEST_PROBABILITY_DIFFERENCE, Parity
 from relevo.packaging.session import open_session
 from relevo.packaging.trees import is_tree_ensemble, splits_of
 
@@ -28,6 +28,7 @@ _ROWS_ONE_BY_ONE = 300
 _THRESHOLD_ROWS = 6000
 _BOUNDARY_PAIRS = 40
 _BISECTIONS = 60
+_VALUE_TOLERANCE = 1e-12
 
 
 def sklearn_prober(estimator: Any) -> Prober:
@@ -61,6 +62,8 @@ def check_parity(reference: Prober, other: Prober, rows: Rows) -> Parity:
     for chunk in np.array_split(rows, max(1, len(rows) // 500)):
         count, difference, why = _compare(reference, other, chunk)
         differing, largest, reason = differing + count, max(largest, difference), reason or why
+    if not reason and largest > LARGEST_PROBABILITY_DIFFERENCE:
+        reason = f"their probabilities differ by up to {largest:.2g}"
     return Parity(
         checked=True,
         rows=len(rows),
@@ -82,7 +85,7 @@ def _compare(reference: Prober, other: Prober, rows: Rows) -> tuple[int, float, 
         middle = len(rows) // 2
         left, right = _compare(reference, other, rows[:middle]), _compare(reference, other, rows[middle:])
         return left[0] + right[0], max(left[1], right[1]), left[2] or right[2]
-    differs = np.asarray(expected[0]).astype(str) != np.asarray(actual[0]).astype(str)
+    differs = _differs(np.asarray(expected[0]), np.asarray(actual[0]))
     difference = 0.0
     if expected[1] is not None and actual[1] is not None:
         difference = float(np.abs(expected[1] - actual[1]).max(initial=0.0))
@@ -93,6 +96,17 @@ def _compare(reference: Prober, other: Prober, rows: Rows) -> tuple[int, float, 
     return int(differs.sum()), difference, why
 
 
+def _differs(expected: NDArray[Any], actual: NDArray[Any]) -> NDArray[np.bool_]:
+    """Row by row; the values of a regressor may differ in what `exp` and `log` of two libraries round differently."""
+    if expected.shape != actual.shape:
+        return np.ones(len(expected), bool)
+    if expected.dtype.kind == "f" and actual.dtype.kind == "f":
+        different = ~np.isclose(expected, actual, rtol=_VALUE_TOLERANCE, atol=_VALUE_TOLERANCE, equal_nan=True)
+    else:
+        different = expected.astype(str) != actual.astype(str)
+    return np.asarray(different.reshape(len(different), -1).any(axis=1))
+
+
 def _answer(prober: Prober, rows: Rows) -> Answer | str:
     try:
         return prober(rows)
@@ -101,15 +115,16 @@ def _answer(prober: Prober, rows: Rows) -> Answer | str:
 
 
 def probe_rows(estimator: Any, x_train: Rows, x_test: Rows, *, seed: int = 0) -> Rows:
-    """The rows to compare on, shape [rows, features]."""
+    """The rows to compare on, shape [rows, features]. Where training rows had missing values, some of these have."""
     rng = np.random.default_rng(seed)
-    low, high = x_train.min(axis=0), x_train.max(axis=0)
+    low, high = np.nanmin(x_train, axis=0), np.nanmax(x_train, axis=0)
     margin = 0.1 * (high - low)
     random = rng.uniform(low - margin, high + margin, (_RANDOM_ROWS, x_train.shape[1]))
     # Values as they occur, freely combined: real data is often on a grid (tenths, whole numbers) that uniform rows never hit.
     shuffled = np.column_stack([rng.choice(column, _RANDOM_ROWS) for column in x_train.T])
     near = threshold_rows(estimator, x_test, rng)
-    boundary = boundary_rows(estimator, np.concatenate([x_test, random[:200]]), rng)
+    classifies = hasattr(estimator, "classes_")
+    boundary = boundary_rows(estimator, np.concatenate([x_test, random[:200]]), rng) if classifies else x_test[:0]
     return np.concatenate([x_test, random, shuffled, near, boundary]).astype(np.float64)
 
 

@@ -16,34 +16,37 @@ from numpy.typing import NDArray
 from pydantic import JsonValue, ValidationError
 
 from relevo import errors
-from relevo.packaging import export, manifest, parity, provenance
+from relevo.packaging import export, inputs, manifest, outputs, parity, provenance, speed
 from relevo.packaging.card import render_card
-from relevo.packaging.metadata import DataInfo, Feature, Histogram, Input, Metadata, Metrics, Parity, Runtime
+from relevo.packaging.metadata import DataInfo, Input, Metadata, Metrics, Parity, Runtime
+from relevo.packaging.outputs import Outputs
 from relevo.packaging.package import CARD, HELDOUT, METADATA, MODEL_JOBLIB, MODEL_ONNX, Package, load_package
 
 __all__ = ["TrainingResult", "save_package"]
-
-_HISTOGRAM_BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
     """What a training run hands over to be packaged.
 
-    `x_*` have shape [rows, features] and hold finite floats, `y_test` has shape [rows]. `metrics` has the sets "validation",
-    "test" and "baseline".
+    `x_*` are numbers [rows, features] (NaN where a value is missing), a pandas DataFrame whose columns are `feature_names`, or texts
+    [rows] under one name. `y_test` has shape [rows], or [rows, outputs] for a model of several. `metrics` has the sets "validation", "test"
+    and "baseline".
     """
 
     estimator: Any
     feature_names: tuple[str, ...]
     data: DataInfo
-    x_train: NDArray[np.float64]
-    x_test: NDArray[np.float64]
-    y_test: NDArray[Any]
+    x_train: Any
+    x_test: Any
+    y_test: Any
     metrics: Mapping[str, Metrics]
     parameters: Mapping[str, JsonValue]
     runtime: Literal["auto", "onnx", "sklearn"] = "auto"
-    """auto: ONNX Runtime where it was shown to answer as scikit-learn does, else scikit-learn."""
+    """auto: ONNX Runtime where it was shown to answer as scikit-learn does, but scikit-learn from as many rows as it is faster; else
+    scikit-learn."""
+    target_names: tuple[str, ...] = ()
+    """Of several outputs; output_0 and so on if there are none."""
     source_folder: Path = Path()
     """Where the training code lies: its git commit is recorded."""
 
@@ -63,9 +66,17 @@ def save_package(
             f"model package {folder}: it exists already",
             next_step="Choose another version, or say --replace to overwrite this one.",
         )
-    onnx_model, checked = _export(result)
+    takes = inputs.input_of(result.x_train, result.feature_names)
+    answers = outputs.outputs_of(result.estimator, result.x_test, result.y_test, result.target_names, name)
+    onnx_model, checked = _export(result, takes, answers)
     runtime, why = _choose_runtime(result.runtime, checked)
-    metadata = _describe(result, checked, (runtime, why), name=name, version=version, now=now or datetime.now(UTC))
+    metadata = _describe(result, takes, answers, checked, name=name, version=version, now=now or datetime.now(UTC))
+    metadata = metadata.model_copy(update={"runtime": runtime, "runtime_reason": why})
+    if runtime == "onnx" and result.runtime == "auto" and onnx_model is not None:
+        rows = np.asarray(result.x_test, np.float64)
+        metadata = metadata.model_copy(
+            update={"sklearn_from_rows": speed.sklearn_from_rows(result.estimator, onnx_model, rows)}
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -83,14 +94,18 @@ def save_package(
     return load_package(folder)
 
 
-def _export(result: TrainingResult) -> tuple[bytes | None, Parity]:
+def _export(result: TrainingResult, takes: Input, answers: Outputs) -> tuple[bytes | None, Parity]:
+    if takes.kind != "tensor":
+        kind = "texts" if takes.kind == "text" else "a frame of columns"
+        return None, Parity(checked=False, reason=f"a model that takes {kind} is served by scikit-learn")
+    if answers.target_classes:
+        return None, Parity(checked=False, reason="a classifier of several outputs is served by scikit-learn")
     try:
-        model = export.to_onnx_bytes(
-            result.estimator, n_features=len(result.feature_names), input_name=Input.model_fields["name"].default
-        )
+        model = export.to_onnx_bytes(result.estimator, n_features=len(result.feature_names), input_name=takes.name)
     except export.ExportImpossible as error:
         return None, Parity(checked=False, reason=f"no ONNX form: {error}")
-    rows = parity.probe_rows(result.estimator, result.x_train, result.x_test)
+    x_train, x_test = (np.asarray(x, np.float64) for x in (result.x_train, result.x_test))
+    rows = parity.probe_rows(result.estimator, x_train, x_test)
     return model, parity.check_parity(parity.sklearn_prober(result.estimator), parity.onnx_prober(model), rows)
 
 
@@ -98,7 +113,7 @@ def _choose_runtime(wanted: str, checked: Parity) -> tuple[Runtime, str]:
     if wanted == "sklearn":
         return "sklearn", "asked for"
     if checked.holds:
-        return "onnx", f"same classes as scikit-learn on {checked.rows} rows"
+        return "onnx", f"same answers as scikit-learn on {checked.rows} rows"
     differs = f"the ONNX form differs on {checked.differing_classes} of {checked.rows} rows ({checked.reason})"
     why = differs if checked.checked else checked.reason
     if wanted == "onnx":
@@ -107,11 +122,15 @@ def _choose_runtime(wanted: str, checked: Parity) -> tuple[Runtime, str]:
 
 
 def _describe(
-    result: TrainingResult, checked: Parity, runtime: tuple[Runtime, str], *, name: str, version: str, now: datetime
+    result: TrainingResult,
+    takes: Input,
+    answers: Outputs,
+    checked: Parity,
+    *,
+    name: str,
+    version: str,
+    now: datetime,
 ) -> Metadata:
-    classes = getattr(result.estimator, "classes_", None)
-    if classes is None:
-        raise errors.BadInput(f"model {name}: the estimator is not a fitted classifier (it has no classes_)")
     try:
         return Metadata(
             name=name,
@@ -121,28 +140,22 @@ def _describe(
             libraries=provenance.library_versions(),
             parameters=dict(result.parameters),
             data=result.data,
-            input=Input(features=_features(result)),
-            classes=tuple(np.asarray(classes).tolist()),
+            input=takes,
+            task=answers.task,
+            classes=answers.classes,
+            targets=answers.targets,
+            target_classes=answers.target_classes,
+            value_edges=answers.value_edges,
+            probabilities=answers.probabilities,
             metrics={key: dict(values) for key, values in result.metrics.items()},
             parity=checked,
-            runtime=runtime[0],
-            runtime_reason=runtime[1],
+            runtime="sklearn",
+            runtime_reason="",
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         raise errors.BadInput(f"model {name}, version {version}: {field}: {first['msg']}") from None
-
-
-def _features(result: TrainingResult) -> tuple[Feature, ...]:
-    features = []
-    for name, column in zip(result.feature_names, result.x_train.T, strict=True):
-        counts, edges = np.histogram(column, bins=_HISTOGRAM_BINS)
-        reference = Histogram(edges=tuple(edges.tolist()), counts=tuple(counts.tolist()))
-        features.append(
-            Feature(name=name, minimum=float(column.min()), maximum=float(column.max()), reference=reference)
-        )
-    return tuple(features)
 
 
 def _fill(folder: Path, result: TrainingResult, metadata: Metadata, onnx_model: bytes | None) -> None:
@@ -152,12 +165,17 @@ def _fill(folder: Path, result: TrainingResult, metadata: Metadata, onnx_model: 
     (folder / METADATA).write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
     np.savez(
         folder / HELDOUT,
-        x=np.asarray(result.x_test, dtype=np.float64),
-        y=result.y_test,
+        **inputs.to_arrays(result.x_test, metadata.input),  # type: ignore[arg-type]  # NumPy's stub takes them for allow_pickle
+        y=_labels(result.y_test),
         feature_names=np.asarray(result.feature_names),
     )
     (folder / CARD).write_text(render_card(metadata), encoding="utf-8")
     manifest.write_manifest(folder)
+
+
+def _labels(y: Any) -> NDArray[Any]:
+    labels = np.asarray(y)
+    return labels.astype(np.str_) if labels.dtype.kind == "O" else labels
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
