@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 import relevo
-from relevo.cli import dashboard, loadtest, models, platform, rollouts, show, simulate
+from relevo.cli import access, dashboard, loadtest, models, platform, rollouts, show, simulate
 from relevo.cli.exit_codes import ExitCode
 from relevo.cli.output import tell
 from relevo.errors import BadInput, Conflict, RelevoError
@@ -58,6 +58,7 @@ app.command("undo")(rollouts.undo)
 app.command("loadtest")(loadtest.loadtest)
 app.command("dashboard")(dashboard.dashboard)
 app.command("simulate")(simulate.simulate)
+app.add_typer(access.access_app, name="access")
 app.command("history")(show.history)
 app.command("report")(show.report)
 

@@ -15,7 +15,7 @@ from relevo.cli import dashboard, main, models, platform, rollouts, show
 from relevo.errors import BadInput, Conflict, Permanent, Transient
 
 COMMANDS = {"train", "up", "down", "deploy-canary", "status", "promote", "rollback", "pause", "resume", "retry", "undo",
-            "loadtest", "dashboard", "history", "report", "package"}  # fmt: skip
+            "loadtest", "dashboard", "history", "report", "package", "access"}  # fmt: skip
 
 
 @pytest.fixture
