@@ -1,4 +1,4 @@
-"""Begins a rollout, or goes on with one that was left, and follows it to its end: behind deploy-canary, retry and undo."""
+"""Begins a rollout, or goes on with one that was left, and follows it to its end: behind the deploy verbs, retry and undo."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from relevo.cli.exit_codes import ExitCode
 from relevo.cli.output import tell
 from relevo.cli.session import drive
 from relevo.cli.site import Watching, Wish
+from relevo.cli.switch import switch_to
 from relevo.cli.watch import conclude
 from relevo.cli.wiring import NO_LOCUST, Local, clock, new_uid
 from relevo.errors import BadInput, Conflict, RelevoError, Transient
 from relevo.packaging import PackageRef, list_packages
+from relevo.platforms.local.platform import no_colours
 from relevo.reconcile.lease import take
-from relevo.rollout.spec import Rollout, load_rollout, parse_rollout
+from relevo.rollout.spec import Rollout, RolloutSpec, load_rollout, parse_rollout
 from relevo.rollout.state import Phase, new_state
+from relevo.rollout.wording import deploy_verb
 from relevo.store.rollouts import Record
 
 __all__ = ["deploy", "retry", "undo"]
@@ -51,6 +54,9 @@ def undo(target: str | None, to: int | None, watching: Watching) -> ExitCode:
         raise BadInput(f"{name}: a rollout is under way", next_step=f"`relevo rollback {name}` ends it.")
     stable = local.platform.observe(name).stable
     uri = _earlier(local, name, stable.name, to)
+    idle = [colour for colour, has in local.platform.colours(name).items() if has == uri != stable.storage_uri]
+    if idle:
+        return switch_to(local, name, idle[0], watching.output)
     if uri == stable.storage_uri:
         raise BadInput(f"{name}: {uri} is what it serves already", next_step="See `relevo history` for the others.")
     spec = {"target": name, "storageUri": uri, "strategy": {"immediate": {}}}
@@ -63,7 +69,7 @@ def _rollout(local: Local, wish: Wish) -> Rollout:
         target = local.target(wish.target)
         spec = {"target": target, "storageUri": _candidate_uri(local, target, wish), **wish.overrides()}
         return parse_rollout({"metadata": {"name": target}, "spec": spec}, where="the command line")
-    rollout = load_rollout(wish.file, wish.overrides())
+    rollout = wish.check(load_rollout(wish.file, wish.overrides()))
     target = rollout.spec.target
     if not (wish.version or wish.storage_uri):
         return rollout
@@ -74,7 +80,9 @@ def _rollout(local: Local, wish: Wish) -> Rollout:
 def _candidate_uri(local: Local, target: str, wish: Wish) -> str:
     if wish.storage_uri is not None:
         return wish.storage_uri
-    stable = local.platform.observe(target).stable.storage_uri
+    stable, *idle = local.platform.colours(target).values() or [local.platform.observe(target).stable.storage_uri]
+    if wish.version is None and idle and idle[0]:
+        return idle[0]  # what the idle colour's values say
     repository, colon, tag = stable.rpartition(":")
     if not stable.startswith("oci://") or not colon or "/" in tag:
         raise BadInput(
@@ -107,7 +115,7 @@ def _unfinished(local: Local, wish: Wish) -> Record | None:
     if asked != running:
         raise Conflict(
             f"{target}: the rollout to {running} has not ended ({record.state.shown_phase})",
-            next_step=f"Go on with it by `relevo deploy-canary {target}`, or end it with `relevo rollback {target}`.",
+            next_step=f"Go on with it by `relevo {deploy_verb(record.rollout.spec)} {target}`, or end it with `relevo rollback {target}`.",
         )
     return record
 
@@ -136,11 +144,32 @@ def _begin(local: Local, rollout: Rollout, locust_port: int) -> Record:
     """Store the rollout, after everything that can be refused has been."""
     spec = rollout.spec
     stable = local.platform.observe(spec.target).stable
+    _require_strategy(local, spec, stable.storage_uri)
     local.check(spec, stable.storage_uri)
     if spec.strategy.immediate is None:
         local.require_locust_port(locust_port)
     now = clock()
     return local.store.create(rollout, new_state(new_uid(spec.target), stable, now), now)
+
+
+def _require_strategy(local: Local, spec: RolloutSpec, stable_uri: str) -> None:
+    """Refuse blueGreen where there are no colours, canary where there are, and the version that the active colour has."""
+    colours, target = local.platform.colours(spec.target), spec.target
+    if spec.strategy.immediate is not None:
+        return
+    if spec.strategy.blue_green is None and colours:
+        raise BadInput(
+            f"{target}: is served by two colours, and the strategy is canary",
+            next_step=f"Use `relevo deploy-blue-green {target}`; strategy.blueGreen.weights switches step by step.",
+        )
+    if spec.strategy.blue_green is not None and not colours:
+        raise no_colours(target)
+    if spec.strategy.blue_green is not None and spec.storage_uri == stable_uri:
+        active, idle = colours
+        raise BadInput(
+            f"{target}: {active} serves {stable_uri} already, so {idle} would be the same",
+            next_step=f"Name another version with --version; `relevo switch {target}` sends users to {idle} as it is.",
+        )
 
 
 def _follow_through(local: Local, record: Record, watching: Watching) -> ExitCode:
@@ -180,7 +209,9 @@ def _tell_interrupted(local: Local, uid: str) -> None:
     except RelevoError:  # it is told anyway that nobody watches
         weight = "Traffic stays as it is"
     tell(f"\nInterrupted in {record.state.shown_phase}. {weight} and nobody watches it.")
-    tell(f"Go on with `relevo deploy-canary {target}`; `relevo rollback {target}` gives all traffic back now.")
+    tell(
+        f"Go on with `relevo {deploy_verb(record.rollout.spec)} {target}`; `relevo rollback {target}` gives all traffic back now."
+    )
 
 
 def _earlier(local: Local, target: str, serving: str, to: int | None) -> str:

@@ -210,6 +210,10 @@ class ClusterSite:
             return seq
         raise Conflict(f"Rollout {record.name}: it changes faster than an order can be written", next_step="Try again.")
 
+    def switch(self, target: str | None, to: str | None, watching: Watching) -> ExitCode:
+        """Send all users to the other colour, or to the one that is named."""
+        raise NotImplementedError
+
     def _earlier(self, target: str, record: ClusterRecord | None, to: int | None) -> str:
         """The model of an earlier revision."""
         serves = storage_uri_of(self._journal.service(target))

@@ -11,6 +11,7 @@ from relevo.cli.site import Journal, Watching, Wish
 from relevo.cli.wiring import Local
 from relevo.errors import RelevoError
 from relevo.reconcile.lease import is_dead
+from relevo.rollout.wording import deploy_verb
 
 if TYPE_CHECKING:
     from relevo.cli.exit_codes import ExitCode
@@ -41,6 +42,12 @@ class LocalSite:
         from relevo.cli import begin
 
         return begin.undo(target, to, watching)
+
+    def switch(self, target: str | None, to: str | None, watching: Watching) -> ExitCode:
+        """Send all users to the other colour, or to the one that is named."""
+        from relevo.cli import switch
+
+        return switch.switch(target, to, watching.output)
 
     def order(self, target: str | None, verb: str, *, to_the_end: bool, output: Output) -> ExitCode:
         """Have an order carried out by whoever drives the rollout; if nobody does, by us."""
@@ -108,7 +115,7 @@ class LocalJournal:
         """Whether a process drives it."""
         if record.state.phase.is_terminal or self.driver(record):
             return ""
-        return f"No process drives this rollout; `relevo deploy-canary {record.rollout.spec.target}` goes on with it."
+        return f"No process drives this rollout; `relevo {deploy_verb(record.rollout.spec)} {record.rollout.spec.target}` goes on with it."
 
     def package(self, storage_uri: str) -> Package | None:
         """A package, where it is still there and whole."""

@@ -14,6 +14,7 @@ from relevo.reconcile.lease import is_dead
 from relevo.rollout.commands import Verb
 from relevo.rollout.decision import Transition
 from relevo.rollout.state import RolloutState
+from relevo.rollout.wording import deploy_verb
 
 __all__ = ["order"]
 
@@ -53,6 +54,7 @@ def order(target: str | None, verb: Verb, *, to_the_end: bool, output: Output) -
 
 def _tell_what_came_of_it(local: Local, name: str, uid: str, since: Sequence[Transition]) -> ExitCode:
     code = what_came_of_it(since)
-    if code is ExitCode.OK and not local.store.get(uid).driver:
-        tell(f"No process drives this rollout; `relevo deploy-canary {name}` goes on with it.")
+    record = local.store.get(uid)
+    if code is ExitCode.OK and not record.driver:
+        tell(f"No process drives this rollout; `relevo {deploy_verb(record.rollout.spec)} {name}` goes on with it.")
     return code

@@ -13,7 +13,14 @@ __all__ = ["down", "up"]
 
 
 def up(
-    file: Annotated[Path, typer.Option("--file", "-f", help="InferenceService manifest, as a cluster takes it.")],
+    file: Annotated[
+        list[Path],
+        typer.Option(
+            "--file",
+            "-f",
+            help="InferenceService manifest, as a cluster takes it; or a colour's values for charts/model, of which the first is active.",
+        ),
+    ],
     port: Annotated[int, typer.Option(help="Where users send their requests.", min=1, max=65535)] = 8080,
     timeout: Annotated[float, typer.Option(help="Seconds within which everything must be ready.", min=1)] = 60,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,18 +18,24 @@ from relevo.cli.options import (
 )
 from relevo.cli.output import Output, OutputOption
 
-__all__ = ["deploy_canary", "pause", "promote", "resume", "retry", "rollback", "undo"]
+if TYPE_CHECKING:
+    from relevo.cli.site import Watching, Wish
+
+__all__ = ["deploy_blue_green", "deploy_canary", "pause", "promote", "resume", "retry", "rollback", "switch", "undo"]
+
+
+VersionOption = Annotated[
+    str | None, typer.Option(help="The candidate's version: the stable model's URI with this tag.")
+]
+StorageOption = Annotated[str | None, typer.Option(help="The candidate's model, instead of --version.")]
+FileOption = Annotated[Path | None, typer.Option("--file", "-f", help="A Rollout, for everything but the defaults.")]
 
 
 def deploy_canary(
     target: TargetArgument = None,
-    version: Annotated[
-        str | None, typer.Option(help="The candidate's version: the stable model's URI with this tag.")
-    ] = None,
-    storage_uri: Annotated[str | None, typer.Option(help="The candidate's model, instead of --version.")] = None,
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="A Rollout, for everything but the defaults.")
-    ] = None,
+    version: VersionOption = None,
+    storage_uri: StorageOption = None,
+    file: FileOption = None,
     shadow: Annotated[
         bool | None, typer.Option("--shadow/--no-shadow", help="With or without the shadow stage.")
     ] = None,
@@ -41,14 +47,52 @@ def deploy_canary(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Roll a version out by canary and follow it to its verdict. Called again, it goes on with a rollout that was left."""
-    from relevo.cli.site import Watching, Where, Wish, open_site
+    from relevo.cli.site import Watching, Wish
+
+    wish = Wish(target, version, storage_uri, file, shadow)
+    _deploy(wish, (platform, context, namespace), Watching(output, hold_timeout, locust_port))
+
+
+def deploy_blue_green(
+    target: TargetArgument = None,
+    version: VersionOption = None,
+    storage_uri: StorageOption = None,
+    file: FileOption = None,
+    locust_port: LocustPortOption = LOCUST_PORT,
+    hold_timeout: HoldOption = None,
+    platform: PlatformOption = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Bring a version to the idle colour, rehearse it there, switch all users to it, and watch. Called again, it goes on."""
+    from relevo.cli.site import Watching, Wish
+
+    wish = Wish(target, version, storage_uri, file, None, blue_green=True)
+    _deploy(wish, (platform, context, namespace), Watching(output, hold_timeout, locust_port))
+
+
+def _deploy(wish: Wish, where: tuple[PlatformOption, str | None, str | None], watching: Watching) -> None:
+    from relevo.cli.site import Where, open_site
     from relevo.errors import BadInput
 
-    if version is not None and storage_uri is not None:
+    if wish.version is not None and wish.storage_uri is not None:
         raise BadInput("--version and --storage-uri name the candidate twice", next_step="Give one of them.")
-    wish = Wish(target, version, storage_uri, file, shadow)
-    site = open_site(Where(platform, context, namespace))
-    raise typer.Exit(site.deploy(wish, Watching(output, hold_timeout, locust_port)))
+    raise typer.Exit(open_site(Where(*where)).deploy(wish, watching))
+
+
+def switch(
+    target: TargetArgument = None,
+    to: Annotated[str | None, typer.Option(help="The colour, blue or green; the other one, unless given.")] = None,
+    platform: PlatformOption = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Send all users to the other colour now, by hand. Both stay up, so that the way back is as short."""
+    from relevo.cli.site import Watching, Where, open_site
+
+    raise typer.Exit(open_site(Where(platform, context, namespace)).switch(target, to, Watching(output)))
 
 
 def promote(

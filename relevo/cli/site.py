@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from relevo.packaging import Package
     from relevo.reconcile.snapshot import Snapshot
     from relevo.report.page import Archive
+    from relevo.rollout.spec import Rollout
     from relevo.store.rollouts import Record
 
 __all__ = ["Journal", "Site", "Watching", "Where", "Wish", "open_site"]
@@ -45,17 +46,33 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What deploy-canary was asked for."""
+    """What deploy-canary or deploy-blue-green was asked for."""
 
     target: str | None
     version: str | None
     storage_uri: str | None
     file: Path | None
     shadow: bool | None
+    blue_green: bool = False
 
     def overrides(self) -> dict[str, Any]:
-        """What the options put in the place of the file's fields."""
-        return {} if self.shadow is None else {"shadow": {"enabled": self.shadow}}
+        """What the options put in the place of the file's fields, or of the defaults where there is no file."""
+        strategy: dict[str, Any] = {"strategy": {"blueGreen": {}}} if self.blue_green and self.file is None else {}
+        return strategy if self.shadow is None else {**strategy, "shadow": {"enabled": self.shadow}}
+
+    def check(self, rollout: Rollout) -> Rollout:
+        """The rollout, if the command is the one for its strategy. Raises `BadInput`."""
+        strategy = rollout.spec.strategy
+        if self.blue_green and strategy.blue_green is None:
+            raise BadInput(
+                f"{self.file}: its strategy is not blueGreen",
+                next_step="Roll it out by `relevo deploy-canary`, or give it strategy.blueGreen.",
+            )
+        if not self.blue_green and strategy.blue_green is not None:
+            raise BadInput(
+                f"{self.file}: its strategy is blueGreen", next_step="Roll it out by `relevo deploy-blue-green`."
+            )
+        return rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +96,9 @@ class Site(Protocol):
 
     def undo(self, target: str | None, to: int | None, watching: Watching) -> ExitCode:
         """Bring an earlier version back."""
+
+    def switch(self, target: str | None, to: str | None, watching: Watching) -> ExitCode:
+        """Send all users to the other colour, or to the one that is named."""
 
     def order(self, target: str | None, verb: str, *, to_the_end: bool, output: Output) -> ExitCode:
         """Have an order carried out; `to_the_end`, wait until the rollout has ended."""

@@ -1,6 +1,7 @@
 """The `InferenceService` YAML (serving.kserve.io/v1beta1) that the cluster takes, read for a platform that is no cluster.
 
-A field that cannot be honoured is refused by its full path rather than ignored: a manifest that is accepted here means the same there.
+Also the values files of charts/model, each of which says the same of one colour (`colours`). A field that cannot be honoured is refused by
+its full path rather than ignored: a manifest that is accepted here means the same there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pydantic
 import yaml
 
 from relevo import errors
+from relevo.platforms.colours import is_values, read_values
 
 __all__ = ["RUNTIME", "InferenceService", "parse_manifests", "read_manifests"]
 
@@ -38,6 +40,8 @@ class InferenceService:
     timeout_seconds: float
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
+    colour: str = ""
+    """Which of a model's two environments this is; "" where it has no colours."""
 
 
 class _Strict(pydantic.BaseModel):
@@ -132,9 +136,9 @@ def parse_manifests(text: str, *, source: str = "manifest") -> tuple[InferenceSe
     for number, document in _documents(text, source):
         where = f"{source}, document {number}"
         service = _service(document, where)
-        if service.name in {one.name for one in services}:
+        if (service.name, service.colour) in {(one.name, one.colour) for one in services}:
             raise errors.BadInput(
-                f"{where}: metadata.name: a second InferenceService named {service.name}",
+                f"{where}: {service.colour or 'metadata.name'}: a second InferenceService named {service.name}",
                 next_step="Give it another name.",
             )
         services.append(service)
@@ -176,6 +180,8 @@ def _documents(text: str, source: str) -> Iterator[tuple[int, Any]]:
 def _service(document: Any, where: str) -> InferenceService:
     if not isinstance(document, dict):
         raise errors.BadInput(f"{where}: is a {type(document).__name__}, not an InferenceService")
+    if is_values(document):
+        return _colour(document, where)
     kind = document.get("kind")
     if kind != "InferenceService":
         raise errors.BadInput(
@@ -185,11 +191,7 @@ def _service(document: Any, where: str) -> InferenceService:
     try:
         read = _Document.model_validate(document)
     except pydantic.ValidationError as error:
-        complaints = [_complaint(one["type"], one["loc"], one["msg"], one["input"]) for one in error.errors()]
-        raise errors.BadInput(
-            "\n".join(f"{where}: {line}" for line in complaints),
-            next_step=f"Mend {'these fields' if len(complaints) > 1 else 'this field'} in the manifest.",
-        ) from error
+        raise _refused(error, where, "the manifest") from error
     model = read.spec.predictor.model
     return InferenceService(
         name=read.metadata.name,
@@ -200,6 +202,21 @@ def _service(document: Any, where: str) -> InferenceService:
         labels=read.metadata.labels,
         annotations=read.metadata.annotations,
     )
+
+
+def _colour(document: dict[str, Any], where: str) -> InferenceService:
+    try:
+        values = read_values(document)
+    except pydantic.ValidationError as error:
+        raise _refused(error, where, "the values file") from error
+    name, timeout_seconds = values.model.name, float(values.timeout_seconds)
+    return InferenceService(name, "default", values.storage_uri, {}, timeout_seconds, {}, {}, values.colour)
+
+
+def _refused(error: pydantic.ValidationError, where: str, what: str) -> errors.BadInput:
+    complaints = [_complaint(one["type"], one["loc"], one["msg"], one["input"]) for one in error.errors()]
+    fields = "these fields" if len(complaints) > 1 else "this field"
+    return errors.BadInput("\n".join(f"{where}: {line}" for line in complaints), next_step=f"Mend {fields} in {what}.")
 
 
 def _complaint(kind: str, location: tuple[int | str, ...], message: str, given: Any) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime
 from relevo.errors import RelevoError, Transient
 from relevo.reconcile.lease import is_dead, me, take
 from relevo.reconcile.tick import Reconciler, Tick
+from relevo.rollout.wording import deploy_verb
 from relevo.store.rollouts import Record
 
 __all__ = ["Driver", "is_dead", "me", "take"]
@@ -81,5 +82,5 @@ def _given_up(record: Record, error: Transient) -> Transient:
     target = record.rollout.spec.target
     return Transient(
         f"{error.message}. Given up after {GIVE_UP_SECONDS:g} s; the rollout stays {record.state.shown_phase}",
-        next_step=f"When that is mended, `relevo deploy-canary {target}` goes on with it.",
+        next_step=f"When that is mended, `relevo {deploy_verb(record.rollout.spec)} {target}` goes on with it.",
     )

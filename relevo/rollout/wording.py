@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["e_value", "milliseconds", "percent", "ratio", "seconds"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from relevo.rollout.spec import RolloutSpec
+
+__all__ = ["deploy_verb", "e_value", "milliseconds", "percent", "ratio", "seconds"]
 
 NOTHING = "-"
 """Stands where there is no number."""
+
+
+def deploy_verb(spec: RolloutSpec) -> str:
+    """The command that begins a rollout of this strategy, and goes on with it."""
+    return "deploy-canary" if spec.strategy.blue_green is None else "deploy-blue-green"
 
 
 def e_value(value: float | None) -> str:

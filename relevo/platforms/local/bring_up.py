@@ -14,7 +14,7 @@ from typing import Protocol
 from relevo import errors
 from relevo.platforms.local import deployment as deployments
 from relevo.platforms.local import files, ports, supervisor
-from relevo.platforms.local.deployment import Deployment
+from relevo.platforms.local.deployment import Deployment, Service
 from relevo.platforms.local.envoy_admin import Admin
 from relevo.platforms.local.process import is_alive
 from relevo.platforms.local.program import Layout, ProgramStatus, log_tail, read_status
@@ -48,9 +48,9 @@ class BringUp:
         self._resolve = resolve
         self._progress = progress
 
-    def run(self, manifest: str | Path, proxy_port: int, timeout_seconds: float) -> tuple[str, ...]:
+    def run(self, manifest: str | Path | Sequence[Path], proxy_port: int, timeout_seconds: float) -> tuple[str, ...]:
         """Deploy, wait, give the names. What this call added and did not become ready is taken away again."""
-        wanted = read_manifests(manifest) if isinstance(manifest, Path) else parse_manifests(manifest)
+        wanted = _wanted(manifest)
         for one in wanted:
             self._resolve(one.storage_uri, self._layout.root.parent)
         with files.exclusive(self._layout.deployment_lock):
@@ -58,7 +58,7 @@ class BringUp:
             deployment = self._plan(before, wanted, proxy_port)
             deployments.save(self._layout, deployment)
             self._platform.ensure_running(deployment)
-        names = tuple(one.name for one in wanted)
+        names = tuple(dict.fromkeys(one.name for one in wanted))
         try:
             self._await_ready(deployment, names, timeout_seconds)
         except errors.RelevoError:
@@ -82,13 +82,21 @@ class BringUp:
             service = deployment.find(one.name)
             if service is None:
                 two = ports.free_ports(2, avoid=deployment.ports)
-                deployment, revision = deployment.new_revision(one.name, one.storage_uri, (two[0], two[1]))
+                deployment, revision = deployment.new_revision(one.name, one.storage_uri, (two[0], two[1]), one.colour)
                 deployment = deployment.with_service(deployments.new_service(one, revision))
+            elif service.has_colours != bool(one.colour):
+                there, here = ("with", "without") if service.has_colours else ("without", "with")
+                raise errors.BadInput(
+                    f"{one.name}: is up {there} colours, and {one.colour or 'the manifest'} describes it {here} them",
+                    next_step="The local platform changes this only by `relevo down` and `relevo up`.",
+                )
+            elif one.colour and one.colour == service.idle_colour:
+                deployment = _with_idle(deployment, service, one)
             elif service.stable.storage_uri != one.storage_uri:
                 raise errors.BadInput(
                     f"{one.name}: {service.stable.name} already serves {service.stable.storage_uri}, "
                     f"and the manifest says {one.storage_uri}",
-                    next_step=f"Roll it out: `relevo deploy-canary {one.name} --storage-uri {one.storage_uri}`.",
+                    next_step=f"Roll it out: `relevo {_verb(one)} {one.name} --storage-uri {one.storage_uri}`.",
                 )
             elif (service.namespace, dict(service.env), service.timeout_seconds) != (
                 one.namespace,
@@ -159,6 +167,41 @@ class BringUp:
             for service in gone:
                 for revision in service.revisions:
                     self._platform.remove_program(revision.name)
+
+
+def _wanted(manifest: str | Path | Sequence[Path]) -> tuple[InferenceService, ...]:
+    if isinstance(manifest, str):
+        return parse_manifests(manifest)
+    paths = [manifest] if isinstance(manifest, Path) else manifest
+    return tuple(one for path in paths for one in read_manifests(path))
+
+
+def _with_idle(deployment: Deployment, service: Service, one: InferenceService) -> Deployment:
+    """With the idle colour as its values say, without a process: `relevo switch` or a rollout wakes it."""
+    there = service.candidate or service.idle
+    if service.timeout_seconds != one.timeout_seconds:
+        raise errors.BadInput(
+            f"{one.name}: timeoutSeconds is {one.timeout_seconds:g} for {one.colour} and {service.timeout_seconds:g} for the other",
+            next_step="One route serves both colours: give them one timeout.",
+        )
+    if service.stable.storage_uri == one.storage_uri:
+        raise errors.BadInput(
+            f"{one.name}: {one.colour} names {one.storage_uri}, which {service.stable.colour} serves already",
+            next_step="Give the colours two versions, or leave the idle one out: a rollout installs it.",
+        )
+    if there is not None and there.storage_uri != one.storage_uri:
+        raise errors.BadInput(
+            f"{one.name}: {one.colour} has {there.storage_uri}, and its values say {one.storage_uri}",
+            next_step=f"Roll it out: `relevo deploy-blue-green {one.name} --storage-uri {one.storage_uri}`.",
+        )
+    if there is None:
+        deployment, revision = deployment.new_revision(one.name, one.storage_uri, (0, 0), one.colour)
+        service = replace(service, idle=revision)
+    return deployment.with_service(service)
+
+
+def _verb(one: InferenceService) -> str:
+    return "deploy-blue-green" if one.colour else "deploy-canary"
 
 
 def _ours(layout: Layout, deployment: Deployment) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from relevo import errors
+from relevo.platforms.colours import other
 from relevo.platforms.local import files
 from relevo.platforms.local.program import Layout
 from relevo.platforms.manifest import InferenceService
@@ -26,6 +27,8 @@ class Revision:
     storage_uri: str
     http_port: int
     grpc_port: int
+    colour: str = ""
+    """Of a service that has colours: which of them this is."""
 
     @property
     def address(self) -> str:
@@ -47,11 +50,23 @@ class Service:
     label: str = ""
     retiring: tuple[Revision, ...] = ()
     """Out of the routes, their processes not ended yet."""
+    idle: Revision | None = None
+    """Of a service that has colours: what the other colour serves when it is woken, while it has no process."""
 
     @property
     def revisions(self) -> tuple[Revision, ...]:
         """All that have a process."""
         return (self.stable, *((self.candidate,) if self.candidate else ()), *self.retiring)
+
+    @property
+    def has_colours(self) -> bool:
+        """Whether it is served by two environments, blue and green, instead of by one revision after another."""
+        return bool(self.stable.colour)
+
+    @property
+    def idle_colour(self) -> str:
+        """The colour that is not active; "" where there are none."""
+        return other(self.stable.colour) if self.has_colours else ""
 
     def split(self, weight_percent: int, label: str) -> Service:
         """With this split."""
@@ -60,14 +75,31 @@ class Service:
     def without_candidate(self) -> Service:
         """The candidate retires, the stable revision has all traffic."""
         gone = (self.candidate,) if self.candidate else ()
-        return replace(self, candidate=None, weight_percent=0, label="", retiring=self.retiring + gone)
+        idle = self.candidate if self.has_colours and self.candidate else self.idle
+        return replace(self, candidate=None, weight_percent=0, label="", retiring=self.retiring + gone, idle=idle)
 
     def promoted(self) -> Service:
         """The candidate becomes the stable revision, and the one that was retires."""
         if self.candidate is None:
             return self.without_candidate()
         retiring = (*self.retiring, self.stable)
-        return replace(self, stable=self.candidate, candidate=None, weight_percent=0, label="", retiring=retiring)
+        after = replace(self, stable=self.candidate, candidate=None, weight_percent=0, label="", retiring=retiring)
+        return replace(after, idle=self.stable) if self.has_colours else after
+
+    def switched(self) -> Service:
+        """The colours exchange their places, and both stay up."""
+        if self.candidate is None:
+            return self
+        return replace(self, stable=self.candidate, candidate=self.stable, weight_percent=0, label="")
+
+    def woken(self, ports: tuple[int, int]) -> Service:
+        """The idle colour comes back as it was, as the candidate; at new ports, unless its process has not ended yet."""
+        if self.idle is None:
+            return self
+        still = next((one for one in self.retiring if one.name == self.idle.name), None)
+        back = still or replace(self.idle, http_port=ports[0], grpc_port=ports[1])
+        retiring = tuple(one for one in self.retiring if one.name != back.name)
+        return replace(self, candidate=back, weight_percent=0, label="", idle=None, retiring=retiring)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +126,14 @@ class Deployment:
         """With the service of this name gone."""
         return replace(self, services=tuple(one for one in self.services if one.name != name))
 
-    def new_revision(self, service: str, storage_uri: str, ports: tuple[int, int]) -> tuple[Deployment, Revision]:
+    def new_revision(
+        self, service: str, storage_uri: str, ports: tuple[int, int], colour: str = ""
+    ) -> tuple[Deployment, Revision]:
         """The next revision of a service, and the deployment that remembers its number."""
         number = self.last_revision.get(service, 0) + 1
         remembering = replace(self, last_revision={**self.last_revision, service: number})
-        return remembering, Revision(revision_name(service, number), storage_uri, *ports)
+        owner = f"{service}-{colour}" if colour else service
+        return remembering, Revision(revision_name(owner, number), storage_uri, *ports, colour)
 
     @property
     def ports(self) -> frozenset[int]:
@@ -149,12 +184,13 @@ def load(layout: Layout) -> Deployment:
 
 
 def _service(value: Mapping[str, Any]) -> Service:
-    candidate = value["candidate"]
+    candidate, idle = value["candidate"], value.get("idle")
     return Service(
         **{
             **value,
             "stable": Revision(**value["stable"]),
             "candidate": Revision(**candidate) if candidate else None,
+            "idle": Revision(**idle) if idle else None,
             "retiring": tuple(Revision(**one) for one in value["retiring"]),
         }
     )

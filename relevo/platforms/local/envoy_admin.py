@@ -61,7 +61,9 @@ class Admin:
         for one in self._dump("dynamic_route_configs"):
             for host in one.get("route_config", {}).get("virtual_hosts", []):
                 if host["name"] == service:
-                    return _live_split(host["routes"][0])
+                    return next(
+                        (_live_split(r) for r in host["routes"] if "weighted_clusters" in r.get("route", {})), None
+                    )
         return None
 
     def cluster_ports(self) -> dict[str, tuple[int, ...]]:
@@ -88,8 +90,8 @@ class Admin:
         return found
 
     def active_requests(self, revision: str) -> int:
-        """How many requests to a revision are under way; 0 for one that Envoy does not know."""
-        text = self._ask(f"/stats?filter=^cluster\\.{revision}\\.upstream_rq_active$").text
+        """How many requests to a revision are under way, testers' included; 0 for one that Envoy does not know."""
+        text = self._ask(f"/stats?filter=^cluster\\.{revision}(@preview)?\\.upstream_rq_active$").text
         return sum(int(line.rpartition(":")[2]) for line in text.splitlines() if ":" in line)
 
     def active_downstream(self) -> int:

@@ -4,10 +4,12 @@ Envoy is started with `bootstrap` and watches two files, clusters and routes, wh
 takes effect within milliseconds and no connection is dropped. Field names and meanings: Envoy's v3 API reference. `envoy_admin` reads
 the live state back.
 
-Three choices are worth knowing:
+Four choices are worth knowing:
 - A cluster is named after its revision, so Envoy's own statistics count per revision, as they do in Knative's gateways.
 - The candidate's cluster has the stable revision as its second priority. When the candidate's process is gone, the users whom the split
   sends to it are answered by the stable one; the stable one never falls back on the candidate.
+- A service with colours has a cluster more for each, for requests that name it by a header: testers are no users, so they have no label, no
+  fallback on the other colour and no part in the counts.
 - Health is judged by the readiness check and by failed connections only. Answers with 5xx are evidence and never change the split.
 """
 
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from relevo import errors
+from relevo.platforms.colours import COLOURS, TAG_HEADER
 from relevo.platforms.local.deployment import Deployment, Revision, Service
 
 __all__ = [
@@ -28,10 +31,13 @@ __all__ = [
     "LABEL_HEADER",
     "REVISION_HEADER",
     "ROUTES",
+    "STAMP_PATH",
     "bootstrap",
     "check_label",
     "clusters",
+    "preview",
     "routes",
+    "stamp_of",
     "version",
 ]
 
@@ -93,6 +99,10 @@ def check_label(label: str) -> str:
     return label
 
 
+STAMP_PATH = "/.relevo/routes"
+"""Answered by the proxy itself with the version of the routes by which it is routing now."""
+
+
 def version(resources: Sequence[Json]) -> str:
     """A version that is the same for the same content, so that the live configuration can be recognised."""
     return hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()[:16]
@@ -114,13 +124,20 @@ def bootstrap(proxy_port: int, admin_port: int, folder: Path) -> Json:
     }
 
 
+def preview(revision: Revision) -> str:
+    """The name of the cluster for testers who ask for one colour. It is no revision's: what they send is not counted."""
+    return f"{revision.name}@preview"
+
+
 def clusters(deployment: Deployment) -> list[Json]:
-    """One cluster per revision."""
+    """One cluster per revision, and one more for its testers where there are colours."""
     found = []
     for service in deployment.services:
         for revision in service.revisions:
             fallback = service.stable if revision == service.candidate else None
             found.append(_cluster(revision, fallback))
+            if revision.colour:
+                found.append(_unwatched(revision))
     return found
 
 
@@ -130,20 +147,31 @@ def routes(deployment: Deployment) -> list[Json]:
         {
             "name": service.name,
             "domains": [f"{service.name}.{service.namespace}.example.com"],
-            "routes": [_route(service, {"prefix": "/"})],
+            "routes": _ways(service, {"prefix": "/"}),
             "retry_policy": _RETRY,
         }
         for service in deployment.services
     ]
     by_path = [
-        _route(service, {"safe_regex": {"regex": rf"/v[12]/models/{re.escape(service.name)}([/:].*)?"}})
+        route
         for service in deployment.services
+        for route in _ways(service, {"safe_regex": {"regex": rf"/v[12]/models/{re.escape(service.name)}([/:].*)?"}})
     ]
-    first = [_route(service, {"prefix": "/"}) for service in deployment.services[:1]]
-    default = {"name": "default", "domains": ["*"], "routes": by_path + first, "retry_policy": _RETRY}
+    first = [route for service in deployment.services[:1] for route in _ways(service, {"prefix": "/"})]
+    stamp = {"status": 200, "body": {"inline_string": version([*by_name, *by_path, *first])}}
+    asked: Json = {"match": {"path": STAMP_PATH}, "direct_response": stamp}
+    default = {"name": "default", "domains": ["*"], "routes": [*by_path, asked, *first], "retry_policy": _RETRY}
     return [
         {"@type": _TYPE + "config.route.v3.RouteConfiguration", "name": ROUTES, "virtual_hosts": [*by_name, default]},
     ]
+
+
+def stamp_of(resources: Sequence[Json]) -> str:
+    """What the proxy answers at STAMP_PATH when it routes by these."""
+    default = resources[0]["virtual_hosts"][-1]["routes"]
+    return next(
+        str(r["direct_response"]["body"]["inline_string"]) for r in default if r["match"].get("path") == STAMP_PATH
+    )
 
 
 _RETRY: Json = {
@@ -160,6 +188,29 @@ _RETRY: Json = {
         },
     },
 }
+
+
+def _ways(service: Service, match: Json) -> list[Json]:
+    """The users' route, after those of testers who name a colour."""
+    return [*_pinned(service, match), _route(service, match)]
+
+
+def _pinned(service: Service, match: Json) -> list[Json]:
+    """One route per colour, for requests that name it; any other name goes the users' way, as on a cluster."""
+    if not service.has_colours:
+        return []
+    there = {one.colour: one for one in (service.stable, service.candidate) if one is not None}
+    found: list[Json] = []
+    for colour in COLOURS:
+        named = {**match, "headers": [{"name": TAG_HEADER, "string_match": {"exact": colour}}]}
+        if colour in there:
+            route: Json = {"cluster": preview(there[colour]), "timeout": f"{service.timeout_seconds}s"}
+            stamp = [_header(REVISION_HEADER, there[colour].name)]
+            found.append({"match": named, "route": route, "response_headers_to_add": stamp})
+        else:
+            body = {"inline_string": f"{service.name}: {colour} is scaled to zero; `relevo switch` wakes it.\n"}
+            found.append({"match": named, "direct_response": {"status": 503, "body": body}})
+    return found
 
 
 def _route(service: Service, match: Json) -> Json:
@@ -181,6 +232,13 @@ def _route(service: Service, match: Json) -> Json:
 
 def _header(key: str, value: str) -> Json:
     return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _unwatched(revision: Revision) -> Json:
+    """A second way to a revision, whose health its own cluster watches."""
+    cluster = {**_cluster(revision, None), "name": preview(revision)}
+    del cluster["health_checks"], cluster["outlier_detection"]
+    return {**cluster, "load_assignment": {**cluster["load_assignment"], "cluster_name": preview(revision)}}
 
 
 def _cluster(revision: Revision, fallback: Revision | None) -> Json:

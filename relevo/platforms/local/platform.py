@@ -27,11 +27,19 @@ from relevo.platforms.local.servers import revision_status, server_program
 from relevo.rollout.observation import Arm, Routes
 from relevo.rollout.platform import ModelRef, Split
 
-__all__ = ["SERVER_COMMAND", "LocalPlatform"]
+__all__ = ["SERVER_COMMAND", "LocalPlatform", "no_colours"]
 
 SERVER_COMMAND = (sys.executable, "-m", "relevo.serving")
 
 Resolve = Callable[[str, Path], Path]
+
+
+def no_colours(target: str) -> errors.BadInput:
+    """There is nothing to switch, in words."""
+    return errors.BadInput(
+        f"{target}: has no colours, it is served by one revision after another",
+        next_step="`relevo down`, then `relevo up -f charts/model/values-blue.yaml`; or bring the new version by `relevo deploy-canary`.",
+    )
 
 
 def _envoy_path() -> Path:
@@ -113,8 +121,13 @@ class LocalPlatform:
                 deployment = deployment.with_service(service)
             if service.candidate is None:
                 two = ports.free_ports(2, avoid=deployment.ports)
-                deployment, revision = deployment.new_revision(target, candidate.storage_uri, (two[0], two[1]))
-                service = replace(service, candidate=revision, weight_percent=0, label="")
+                if service.idle is not None and service.idle.storage_uri == candidate.storage_uri:
+                    service = service.woken((two[0], two[1]))
+                else:
+                    deployment, revision = deployment.new_revision(
+                        target, candidate.storage_uri, (two[0], two[1]), service.idle_colour
+                    )
+                    service = replace(service, candidate=revision, weight_percent=0, label="", idle=None)
             self._finish(deployment.with_service(service), service)
 
     def set_weight(self, target: str, split: Split) -> None:
@@ -150,15 +163,56 @@ class LocalPlatform:
 
     # -- beyond the protocol -------------------------------------------------------------------------------------------------------
 
+    def colours(self, target: str) -> dict[str, str]:
+        """The storage URI that each colour has, the active one first; "" for a colour that has none. Empty where there are no colours.
+
+        Raises:
+            errors.BadInput: no such service.
+        """
+        service = self._load(target)[1]
+        if not service.has_colours:
+            return {}
+        idle = service.candidate or service.idle
+        return {
+            service.stable.colour: service.stable.storage_uri,
+            service.idle_colour: idle.storage_uri if idle else "",
+        }
+
+    def switch(self, target: str, colour: str) -> None:
+        """Send all users to `colour` now; returns when no later request goes to the other one. Both stay up.
+
+        Raises:
+            errors.BadInput: no such service, or it has no colours. errors.Conflict: a rollout has given the idle colour traffic.
+            errors.Permanent: the colour has no process, `prepare` makes one. errors.Transient: it is not ready.
+        """
+        with self._changing():
+            deployment, service = self._load(target)
+            if not service.has_colours:
+                raise no_colours(target)
+            if service.stable.colour != colour:
+                if service.weight_percent:
+                    raise errors.Conflict(
+                        f"{target}: a rollout sends {service.weight_percent} % of the users to {service.idle_colour}",
+                        next_step=f"`relevo promote --full {target}` or `relevo rollback {target}` ends it.",
+                    )
+                self._require_ready(deployment, service)
+                service = service.switched()
+            deployment = deployment.with_service(service)
+            deployments.save(self._layout, deployment)
+            self._proxy.apply_routes(deployment)
+            self._proxy.apply_clusters(
+                deployment
+            )  # the idle colour falls back on the active one, not the other way round
+
     def up(
         self,
-        manifest: str | Path,
+        manifest: str | Path | Sequence[Path],
         *,
         proxy_port: int = 8080,
         timeout_seconds: float = 60.0,
         progress: Callable[[str], None] = lambda _: None,
     ) -> tuple[str, ...]:
-        """Deploy the services of a manifest (its path, or its text) and wait until they are ready. Gives their names.
+        """Deploy the services of manifests (paths, or a text) and wait until they are ready. Gives their names.
 
         Raises:
             errors.BadInput: the manifest, a package, or a port in use. errors.Permanent: something did not become ready.

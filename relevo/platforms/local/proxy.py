@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from relevo import errors
 from relevo.platforms.local import envoy_config, files
 from relevo.platforms.local.deployment import Deployment, Revision
@@ -22,7 +24,7 @@ __all__ = ["ENVOY", "Proxy"]
 ENVOY = "envoy"
 """The program's name with the supervisor."""
 
-_CONFIRM_SECONDS = 1.5
+_CONFIRM_SECONDS = 3.0
 _DRAIN_SECONDS = 5.0
 _REWRITE_SECONDS = 0.4
 _POLL_SECONDS = 0.002
@@ -34,6 +36,7 @@ class Proxy:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._admin: tuple[int, Admin] | None = None
+        self._front: tuple[int, httpx.Client] | None = None
 
     def admin(self, deployment: Deployment) -> Admin:
         """The admin interface, its connection kept open between calls."""
@@ -43,10 +46,13 @@ class Proxy:
         return self._admin[1]
 
     def close(self) -> None:
-        """Close the connection to the admin interface."""
+        """Close the connections."""
         if self._admin is not None:
             self._admin[1].close()
             self._admin = None
+        if self._front is not None:
+            self._front[1].close()
+            self._front = None
 
     def program(self, deployment: Deployment, executable: Path) -> Program:
         """Envoy as a program for the supervisor; writes all its files first."""
@@ -71,15 +77,21 @@ class Proxy:
         self._make_so("clusters.json", resources, lambda: admin.cluster_ports() == wanted)
 
     def apply_routes(self, deployment: Deployment) -> None:
-        """Make the routes those of `deployment`, and wait until Envoy uses them.
+        """Make the routes those of `deployment`, and wait until Envoy uses them: no request that comes later goes by the old ones.
+
+        Its main thread has them before its worker does, so the worker is asked too.
 
         Raises:
             errors.Transient: it did not take them in time.
         """
         resources = envoy_config.routes(deployment)
-        version = envoy_config.version(resources)
+        version, stamp = envoy_config.version(resources), envoy_config.stamp_of(resources)
         admin = self.admin(deployment)
-        self._make_so("routes.json", resources, lambda: admin.routes_version() == version)
+        self._make_so(
+            "routes.json",
+            resources,
+            lambda: admin.routes_version() == version and self._stamp(deployment.proxy_port) == stamp,
+        )
 
     def await_idle(self, deployment: Deployment, revisions: Sequence[Revision]) -> None:
         """Wait until no request to these is under way, seen twice; after a few seconds go on: the server ends them itself."""
@@ -100,6 +112,18 @@ class Proxy:
                 time.sleep(0.02)
         except errors.Transient:
             pass  # Envoy is gone already: nothing is under way
+
+    def _stamp(self, proxy_port: int) -> str:
+        """What the worker says of the routes it uses; "" where it does not answer."""
+        if self._front is None or self._front[0] != proxy_port:
+            if self._front is not None:
+                self._front[1].close()
+            client = httpx.Client(base_url=f"http://127.0.0.1:{proxy_port}", timeout=1.0, trust_env=False)
+            self._front = (proxy_port, client)
+        try:
+            return self._front[1].get(envoy_config.STAMP_PATH).text
+        except httpx.HTTPError:
+            return ""
 
     def _make_so(self, name: str, resources: Sequence[Any], in_effect: Callable[[], bool]) -> None:
         text = _discovery(resources)
