@@ -20,7 +20,7 @@ __all__ = ["MODULES", "binary", "go", "module_folder"]
 
 MODULES = Path(__file__).parent / "modules"
 _FLAGS = "-trimpath -buildvcs=false"
-_TAGS = {"services": "remove_all_sd,enable_kubernetes_sd"}
+_TAGS = {"prometheus": "remove_all_sd,enable_kubernetes_sd"}
 """Build tags, by module. Prometheus': of its service discoveries only Kubernetes', without the clients of two dozen clouds."""
 _NO_GO = "Install Go {} or newer (https://go.dev/dl)."
 

@@ -66,7 +66,7 @@ _PROGRAMS = {
         "services", "knative.dev/net-kourier/cmd/kourier", f"dev.local/kourier:{KNATIVE}", "/ko-app/kourier"
     ),
     "prometheus": _Program(
-        "services", "github.com/prometheus/prometheus/cmd/prometheus", _PROMETHEUS, "/prometheus", "65534:65534"
+        "prometheus", "github.com/prometheus/prometheus/cmd/prometheus", _PROMETHEUS, "/prometheus", "65534:65534"
     ),
     "manager": _Program(
         "kserve", "github.com/kserve/kserve/cmd/manager", f"docker.io/kserve/kserve-controller:{KSERVE}", "/manager"

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
         ("helm", "helm.sh/helm/v3", versions.HELM),
         ("services", "github.com/coredns/coredns", versions.COREDNS),
         ("services", "knative.dev/serving", versions.KNATIVE),
-        ("services", "github.com/prometheus/prometheus", versions.PROMETHEUS),
+        ("prometheus", "github.com/prometheus/prometheus", versions.PROMETHEUS),
         ("kserve", "github.com/kserve/kserve", versions.KSERVE),
     ],
 )

@@ -4,7 +4,6 @@
 package tools
 
 import (
-	_ "github.com/prometheus/prometheus/cmd/prometheus"
 	_ "knative.dev/net-kourier/cmd/kourier"
 	_ "knative.dev/serving/cmd/activator"
 	_ "knative.dev/serving/cmd/autoscaler"
