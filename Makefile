@@ -3,6 +3,7 @@ MODEL    ?= iris
 VERSION  ?= 2
 SCENARIO ?= healthy
 SHADOW   ?= on
+STRATEGY ?= canary
 PORT     ?= 8080
 PLATFORM ?= kserve
 N        ?= 20
@@ -41,8 +42,8 @@ images: $(READY)  ## Build the images of the model server and the operator, and 
 docker: $(READY)  ## Start Docker by hand, on a machine without systemd
 	$(PYTHON) -m k8s.cluster docker
 
-demo: $(READY)  ## Train two versions, roll the second out by canary, print the verdict (SCENARIO=errors|slow|wrong|flaky-monitor, SHADOW=off, PORT=8081)
-	$(PYTHON) -m scripts.demo $(SCENARIO) --model $(MODEL) --shadow $(SHADOW) --port $(PORT)
+demo: $(READY)  ## Train two versions, roll the second out, print the verdict (SCENARIO=errors|slow|wrong|flaky-monitor, STRATEGY=blue-green, SHADOW=off, PORT=8081)
+	$(PYTHON) -m scripts.demo $(SCENARIO) --strategy $(STRATEGY) --model $(MODEL) --shadow $(SHADOW) --port $(PORT)
 
 demo-soak: $(READY)  ## Every scenario N times, and a table of the verdicts
 	$(PYTHON) -m scripts.soak --runs $(N)

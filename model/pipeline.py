@@ -14,7 +14,7 @@ from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, StandardScale
 
 from model.data import DatasetSpec
 
-__all__ = ["Choices", "build_pipeline", "training_rows"]
+__all__ = ["Choices", "build_pipeline", "exam_rows", "training_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Choices:
     """Share of the training rows that is used: a smaller window of data."""
     categories: Literal["none", "lenient", "strict"] = "none"
     """Whether some columns are binned and one-hot encoded, and what a bin that no training row fell into becomes: nothing, or an error."""
+    exam: Literal["all", "seen"] = "all"
+    """Which held-out rows the package keeps, for the load test too: all, or those of which training has seen each value in its column."""
 
 
 def build_pipeline(choices: Choices, spec: DatasetSpec, n_features: int) -> Pipeline:
@@ -55,6 +57,14 @@ def build_pipeline(choices: Choices, spec: DatasetSpec, n_features: int) -> Pipe
         parts.append(("scale", StandardScaler(), others))
     columns = ColumnTransformer(parts)
     return Pipeline([("columns", columns), ("forest", forest)])
+
+
+def exam_rows(choices: Choices, x_train: NDArray[np.float64], x_test: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """For each held-out row whether the exam asks it, shape [rows]."""
+    if choices.exam == "all":
+        return np.ones(len(x_test), dtype=bool)
+    seen = [np.isin(x_test[:, column], x_train[:, column]) for column in range(x_test.shape[1])]
+    return np.array(seen).all(axis=0)
 
 
 def training_rows(

@@ -13,7 +13,7 @@ from typing import Any
 
 from model.data import DATASETS, Split, load_split
 from model.evaluate import baseline, evaluate, gate
-from model.pipeline import Choices, build_pipeline, training_rows
+from model.pipeline import Choices, build_pipeline, exam_rows, training_rows
 from relevo import errors
 from relevo.packaging import Package, TrainingResult, package_folder, save_package
 from relevo.packaging.metadata import DataInfo
@@ -38,6 +38,10 @@ def train(split: Split, choices: Choices, *, runtime: Any = "auto") -> TrainingR
         raise errors.BadInput(
             f"--train-share {choices.train_share}: {len(y)} rows do not have every class", next_step="Use more."
         )
+    exam = exam_rows(choices, x, split.x_test)
+    if not exam.any():
+        raise errors.BadInput("--exam seen: no held-out row has been seen", next_step="Use --exam all.")
+    x_test, y_test = split.x_test[exam], split.y_test[exam]
     estimator = build_pipeline(choices, DATASETS[split.name], x.shape[1]).fit(x, y)
     trivial = baseline(x, y)
     validation = evaluate(estimator, split.x_validation, split.y_validation)
@@ -51,15 +55,15 @@ def train(split: Split, choices: Choices, *, runtime: Any = "auto") -> TrainingR
             digest=split.digest,
             train_rows=len(x),
             validation_rows=len(split.x_validation),
-            test_rows=len(split.x_test),
+            test_rows=len(x_test),
         ),
         x_train=x,
-        x_test=split.x_test,
-        y_test=split.y_test,
+        x_test=x_test,
+        y_test=y_test,
         metrics={
             "validation": validation,
-            "test": evaluate(estimator, split.x_test, split.y_test),
-            "baseline": evaluate(trivial, split.x_test, split.y_test),
+            "test": evaluate(estimator, x_test, y_test),
+            "baseline": evaluate(trivial, x_test, y_test),
         },
         parameters={
             "trees": choices.trees,
@@ -67,6 +71,7 @@ def train(split: Split, choices: Choices, *, runtime: Any = "auto") -> TrainingR
             "label_noise": choices.label_noise,
             "train_share": choices.train_share,
             "categories": choices.categories,
+            "exam": choices.exam,
         },
         runtime=runtime,
         source_folder=Path(__file__).parent,
@@ -82,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         label_noise=options.label_noise,
         train_share=options.train_share,
         categories=options.categories,
+        exam=options.exam,
     )
     name = options.name or options.dataset
     try:
@@ -135,6 +141,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=["none", "lenient", "strict"],
         default=defaults.categories,
         help="bin and one-hot encode some columns; a bin that training never saw is ignored (lenient) or an error (strict)",
+    )
+    parser.add_argument(
+        "--exam",
+        choices=["all", "seen"],
+        default=defaults.exam,
+        help="keep all held-out rows, or only those of which training has seen each value: load tests replay them",
     )
     return parser
 

@@ -21,7 +21,7 @@ from relevo.errors import BadInput, RelevoError
 from relevo.packaging.image import default_tag, kind_nodes
 from relevo.packaging.store import home_folder, package_folder
 from relevo.platforms.cluster_api import INFERENCE_SERVICES, Cluster, connect
-from scripts.demo import RELEVO, SAMPLES
+from scripts.demo import EXPECTED, RELEVO, SAMPLES
 from scripts.monitor_fault import kill_monitor, kill_monitor_on
 from scripts.scenarios import STABLE, TRAINER_ARGUMENTS
 
@@ -57,7 +57,7 @@ class Target:
 def main(arguments: list[str] | None = None) -> int:
     """Do it all; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.canary", description="Roll a version out by canary.")
-    parser.add_argument("scenario", choices=sorted(TRAINER_ARGUMENTS))
+    parser.add_argument("scenario", choices=sorted(EXPECTED))
     parser.add_argument("--model", default="iris", choices=["iris", "digits"])
     parser.add_argument("--version", default="2")
     parser.add_argument("--platform", default="kserve", choices=["kserve", "local"])

@@ -1,22 +1,27 @@
 """`make demo`: from nothing to a verdict on this machine. Only the trainer's arguments and the killed monitor know the scenario.
 
 python -m scripts.demo errors --shadow off
+python -m scripts.demo unseen --strategy blue-green
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from model.data import load_split
 from relevo.cli.exit_codes import ExitCode
 from scripts.monitor_fault import kill_monitor
-from scripts.scenarios import STABLE, TRAINER_ARGUMENTS
+from scripts.scenarios import KNOWN_EXAM, STABLE, TRAINER_ARGUMENTS
+from scripts.users import Users, bodies_of
 
-__all__ = ["EXPECTED", "main"]
+__all__ = ["BLUE_GREEN_EXPECTED", "EXPECTED", "Plan", "main", "rollout"]
 
 RELEVO = (sys.executable, "-m", "relevo")
 SAMPLES = Path("k8s/samples")
@@ -30,29 +35,44 @@ EXPECTED = {
 }
 """What `relevo deploy-canary` must answer in each scenario."""
 
+BLUE_GREEN_EXPECTED = EXPECTED | {"unseen": ExitCode.ROLLED_BACK}
+"""What `relevo deploy-blue-green` must answer: also where the fault begins with the users, after the switch."""
+
+VALUES = Path("charts/model")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one scenario. 0 when the verdict is the right one, 1 when it is not or something failed."""
     parser = argparse.ArgumentParser(prog="python -m scripts.demo", description="Decide one rollout on this machine.")
-    parser.add_argument("scenario", choices=sorted(EXPECTED))
+    parser.add_argument("scenario", choices=sorted(BLUE_GREEN_EXPECTED))
+    parser.add_argument("--strategy", default="canary", choices=["canary", "blue-green"])
     parser.add_argument("--model", default="iris", choices=["iris", "digits"])
     parser.add_argument("--shadow", default="on", choices=["on", "off"], help="with or without the shadow stage")
     parser.add_argument("--port", default="8080", help="where users send their requests (default: 8080)")
     options = parser.parse_args(arguments)
+    blue_green = options.strategy == "blue-green"
+    if blue_green and (options.model != "iris" or options.shadow == "off"):
+        parser.error("blue-green: charts/model has values for iris alone, and the rehearsal is a shadow stage")
+    if options.scenario not in EXPECTED and not blue_green:
+        parser.error(f"{options.scenario}: is a scenario of --strategy blue-green")
     began = time.monotonic()
     candidate = "2" if options.scenario == "healthy" else f"2-{options.scenario}"
+    plan = Plan(options.scenario, options.model, candidate, shadow=options.shadow == "on", blue_green=blue_green)
 
     _say("Ending what an earlier demo left running")
     _relevo("down")
     _say("Training the stable version and the candidate")
-    for version, extra in (("1", STABLE), (candidate, TRAINER_ARGUMENTS[options.scenario])):
+    stable = KNOWN_EXAM if options.scenario == "unseen" else STABLE
+    for version, extra in (("1", stable), (candidate, TRAINER_ARGUMENTS[options.scenario])):
         _relevo("train", options.model, "--version", version, "--", "--replace", *extra)
     _say("Serving version 1 behind Envoy")
-    _relevo("up", "-f", str(SAMPLES / f"{options.model}.yaml"), "--port", options.port)
-    _say(f"Rolling version {candidate} out by canary")
-    code, seconds = rollout(options.scenario, options.model, candidate, shadow=options.shadow == "on")
+    manifest = VALUES / "values-blue.yaml" if blue_green else SAMPLES / f"{options.model}.yaml"
+    _relevo("up", "-f", str(manifest), "--port", options.port)
+    _say(f"Rolling version {candidate} out by {options.strategy}")
+    with _users(plan, int(options.port)):
+        code, seconds = rollout(plan)
     _relevo("report", options.model)
-    right = code == EXPECTED[options.scenario]
+    right = code == BLUE_GREEN_EXPECTED[options.scenario]
     _say(f"{'The right verdict' if right else 'NOT the expected verdict'}: exit code {code}, {seconds:.0f} s for the rollout, "
          f"{time.monotonic() - began:.0f} s in all")  # fmt: skip
     _say(
@@ -61,24 +81,40 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if right else 1
 
 
-def rollout(scenario: str, model: str, version: str, *, shadow: bool) -> tuple[int, float]:
-    """Run `relevo deploy-canary` to its end, with the monitor killed for a while where the scenario says so. Exit code and seconds."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One rollout of the demo."""
+
+    scenario: str
+    model: str
+    version: str
+    shadow: bool = True
+    blue_green: bool = False
+
+    @property
+    def command(self) -> list[str]:
+        """What a user types."""
+        verb, suffix = ("deploy-blue-green", "-blue-green") if self.blue_green else ("deploy-canary", "")
+        file = SAMPLES / f"rollout-{self.model}{suffix}.yaml"
+        flags = [] if self.blue_green else ["--shadow" if self.shadow else "--no-shadow"]
+        return [*RELEVO, verb, self.model, "-f", str(file), "--version", self.version, *flags]
+
+
+def _users(plan: Plan, port: int) -> contextlib.AbstractContextManager[object]:
+    """Users who send what the load does not, in the scenario that is about them."""
+    if plan.scenario != "unseen":
+        return contextlib.nullcontext()
+    return Users(port, plan.model, bodies_of(load_split(plan.model).x_test))
+
+
+def rollout(plan: Plan) -> tuple[int, float]:
+    """Run the rollout to its end, with the monitor killed for a while where the scenario says so. Exit code and seconds."""
     ended = threading.Event()
-    fault = threading.Thread(target=kill_monitor, args=(model, ended), daemon=True)
-    if scenario == "flaky-monitor":
+    fault = threading.Thread(target=kill_monitor, args=(plan.model, ended), daemon=True)
+    if plan.scenario == "flaky-monitor":
         fault.start()
     began = time.monotonic()
-    flag = "--shadow" if shadow else "--no-shadow"
-    command = [
-        *RELEVO,
-        "deploy-canary",
-        model,
-        "-f",
-        str(SAMPLES / f"rollout-{model}.yaml"),
-        "--version",
-        version,
-        flag,
-    ]
+    command = plan.command
     code = subprocess.run(command, check=False).returncode
     ended.set()
     if fault.is_alive():

@@ -10,6 +10,8 @@ import time
 
 from relevo.cli.wiring import LOCUST, Local
 from relevo.platforms.cluster_api import PODS, ROLLOUTS, Objects
+from relevo.rollout.ramp import expand
+from relevo.rollout.spec import RolloutSpec
 from relevo.rollout.state import Phase
 
 __all__ = ["kill_monitor", "kill_monitor_on"]
@@ -33,12 +35,20 @@ def kill_monitor_on(cluster: Objects, namespace: str, rollout: str, ended: threa
                 cluster.delete(PODS, namespace, pod["metadata"]["name"])
 
 
+def _at_step(spec: RolloutSpec) -> int:
+    return min(AT_STEP, len(expand(spec)))
+
+
 def kill_monitor(target: str, ended: threading.Event) -> None:
-    """Wait until the rollout has reached a step in the middle of its ramp, then keep Locust dead for OUTAGE_SECONDS."""
+    """Wait until the rollout has reached a step in the middle of its ramp, or its only one, then keep Locust dead for OUTAGE_SECONDS."""
     local = Local.open()
     while not ended.wait(POLL_SECONDS):
         record = local.store.latest(target)
-        if record is not None and record.state.phase is Phase.SHIFTING and record.state.step >= AT_STEP:
+        if (
+            record is not None
+            and record.state.phase is Phase.SHIFTING
+            and record.state.step >= _at_step(record.rollout.spec)
+        ):
             break
     until = time.monotonic() + OUTAGE_SECONDS
     while time.monotonic() < until and not ended.wait(POLL_SECONDS):

@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Answer", "Client", "Tally", "Users", "read_bodies"]
+__all__ = ["Answer", "Client", "Tally", "Users", "bodies_of", "read_bodies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,14 @@ class Answer:
 def read_bodies(rows: Path, input_name: str = "x") -> list[bytes]:
     """Each held-out row as the body of a V2 request."""
     with np.load(rows, allow_pickle=False) as file:
-        x = file["x"].tolist()
+        return bodies_of(file["x"], input_name)
+
+
+def bodies_of(x: NDArray[np.float64], input_name: str = "x") -> list[bytes]:
+    """Each row of `x` [rows, features] as the body of a V2 request."""
     return [
         json.dumps({"inputs": [{"name": input_name, "shape": [1, len(r)], "datatype": "FP64", "data": r}]}).encode()
-        for r in x
+        for r in x.tolist()
     ]
 
 

@@ -9,7 +9,7 @@ from cli_platform import ROOT, Cli, platform, train
 
 from relevo.rollout.state import Cause, Phase
 from relevo.store.rollouts import RolloutStore
-from scripts.demo import EXPECTED, rollout
+from scripts.demo import EXPECTED, Plan, rollout
 from scripts.scenarios import STABLE, TRAINER_ARGUMENTS
 
 pytestmark = pytest.mark.component
@@ -62,7 +62,7 @@ def test_each_scenario_ends_in_its_verdict(
     cli: Cli, stable: str, scenario: str, shadow: bool, checks: tuple[str, ...]
 ) -> None:
     """The exit code, the cause and the named check are the right ones, and users are served by the arm that won."""
-    code, _ = rollout(scenario, "iris", VERSIONS[scenario], shadow=shadow)
+    code, _ = rollout(Plan(scenario, "iris", VERSIONS[scenario], shadow=shadow))
     history = cli.ok("history", "iris").out
     state = cli.state()
     assert state is not None

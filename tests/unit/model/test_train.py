@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from model import train
-from model.data import load_split
+from model.data import DATASETS, load_split
 from model.evaluate import evaluate, gate
-from model.pipeline import Choices, training_rows
+from model.pipeline import Choices, build_pipeline, exam_rows, training_rows
 from relevo.packaging import load_package
 from scripts.scenarios import STABLE, TRAINER_ARGUMENTS
 
@@ -128,6 +128,17 @@ def test_wrong_arguments_end_with_exit_code_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         train.main(arguments)
     assert ended.value.code == 2
+
+
+def test_an_exam_of_what_was_seen_is_one_that_a_strict_model_answers() -> None:
+    """Every row of it is answered, some of the rows that it leaves out are not: what such a load never sends, users may."""
+    split, strict = load_split("iris"), Choices(categories="strict", exam="seen")
+    kept = exam_rows(strict, split.x_train, split.x_test)
+    assert 20 <= kept.sum() < len(kept)
+    assert exam_rows(Choices(), split.x_train, split.x_test).all()
+    model = build_pipeline(strict, DATASETS["iris"], 4).fit(split.x_train, split.y_train)
+    assert evaluate(model, split.x_test[kept], split.y_test[kept])["failed_rows"] == 0
+    assert evaluate(model, split.x_test[~kept], split.y_test[~kept])["failed_rows"] > 0
 
 
 @pytest.mark.parametrize(
