@@ -8,11 +8,13 @@ which FastHttpUser stands on, and sends bytes that were prepared once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, urlsplit
 
-from geventhttpclient.connectionpool import ConnectionPool
+from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.response import HTTPParseError, HTTPSocketPoolResponse
 
+from relevo.access.credential import Credential
 from relevo.errors import BadInput
 
 __all__ = ["Connection", "Response"]
@@ -34,11 +36,14 @@ class Response:
 class Connection:
     """Sends prepared V2 requests for one model to one address, one at a time, and opens the connection anew when it must."""
 
-    def __init__(self, url: str, model: str, host_header: str, timeout_seconds: float) -> None:
-        """Raise `errors.BadInput` for a `url` that is not `http://HOST:PORT`."""
+    def __init__(
+        self, url: str, model: str, host_header: str, timeout_seconds: float, credential: Credential | None = None
+    ) -> None:
+        """Raise `errors.BadInput` for a `url` that is not `http://HOST:PORT` or `https://HOST:PORT`."""
         parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise BadInput(f"host {url!r}: is not like http://127.0.0.1:8080")
+        self._credential = credential
         host = host_header or parts.netloc
         if any(character <= " " or character > "~" for character in host):
             raise BadInput(f"host header {host!r}: must be printable ASCII without spaces")
@@ -46,16 +51,12 @@ class Connection:
             f"POST /v2/models/{quote(model, safe='')}/infer HTTP/1.1\r\n"
             f"Host: {host}\r\nUser-Agent: relevo-loadtest\r\nAccept: application/json\r\nContent-Type: application/json\r\n"
         ).encode("ascii")
-        port = parts.port or 80
-        self._pool = ConnectionPool(
-            parts.hostname,
-            port,
-            parts.hostname,
-            port,
-            size=1,
-            connection_timeout=timeout_seconds,
-            network_timeout=timeout_seconds,
-        )
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        limits: dict[str, Any] = {"size": 1, "connection_timeout": timeout_seconds, "network_timeout": timeout_seconds}
+        if parts.scheme == "https":
+            limits |= _tls(credential)
+        kind = SSLConnectionPool if parts.scheme == "https" else ConnectionPool
+        self._pool = kind(parts.hostname, port, parts.hostname, port, **limits)
 
     def send(self, payload: bytes) -> Response:
         """Send one request and read its answer. Never raises, and never sends a request twice: what fails, counts as failed."""
@@ -64,7 +65,7 @@ class Connection:
         except OSError as problem:
             return Response(0, problem=f"no connection ({problem.strerror or problem})")
         try:
-            sock.sendall(self._head + payload)
+            sock.sendall(self._head + self._authorization() + payload)
         except BaseException as problem:
             self._pool.release_socket(sock)
             if isinstance(problem, OSError):
@@ -85,9 +86,25 @@ class Connection:
             revision=_header(response, "x-relevo-revision") or _header(response, "x-relevo-assigned"),
         )
 
+    def _authorization(self) -> bytes:
+        if self._credential is None:
+            return b""
+        return b"".join(f"{name}: {value}\r\n".encode("ascii") for name, value in self._credential.headers().items())
+
     def close(self) -> None:
         """Close the connection."""
         self._pool.close()
+
+
+def _tls(credential: Credential | None) -> dict[str, Any]:
+    """How a pool of TLS connections is made: with the credential's certificate and authority, else with the system's."""
+    if credential is None:
+        return {}
+    options = {"server_hostname": credential.server_name, "ca_certs": credential.authority}
+    return {
+        "ssl_context_factory": lambda **_: credential.context(),
+        "ssl_options": {name: value for name, value in options.items() if value},
+    }
 
 
 def _header(response: HTTPSocketPoolResponse, name: str) -> str:

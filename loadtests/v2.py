@@ -32,6 +32,7 @@ from loadtests.orders import Orders
 from loadtests.rows import Row, read_rows
 from loadtests.tally import Tally
 from loadtests.web import add_routes
+from relevo.access.credential import Credential
 from relevo.errors import BadInput
 from relevo.evidence.source import ShadowTargets
 from relevo.packaging.package import HELDOUT, load_package
@@ -61,6 +62,12 @@ def add_options(parser: Any) -> None:
     add("--datatype", default="FP64", choices=["FP32", "FP64"], env_var="RELEVO_DATATYPE", help="Its V2 datatype")
     add("--requests-per-user", type=float, default=10.0, env_var="RELEVO_REQUESTS_PER_USER", help="Per second and user")
     add("--host-header", default="", env_var="RELEVO_HOST_HEADER", help="Host header, where it is not --host's own")
+    add(
+        "--credential",
+        default="",
+        env_var="RELEVO_CREDENTIAL",
+        help="Folder of what requests carry, where not anybody may ask",
+    )
     add("--request-timeout-seconds", type=float, default=30.0, env_var="RELEVO_REQUEST_TIMEOUT_SECONDS")
 
 
@@ -167,8 +174,10 @@ def _prepare_users(options: Any) -> None:
             f"--request-timeout-seconds is {options.request_timeout_seconds}:", next_step="give more than 0."
         )
 
+    credential = Credential(Path(options.credential)) if options.credential else None
+
     def connect(url: str) -> Connection:
-        return Connection(url, options.model, options.host_header, options.request_timeout_seconds)
+        return Connection(url, options.model, options.host_header, options.request_timeout_seconds, credential)
 
     if options.host:
         connect(options.host).close()  # so that a bad address is refused now, not by every user

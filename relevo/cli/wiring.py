@@ -21,6 +21,7 @@ from relevo.rollout.spec import RolloutSpec
 from relevo.store.rollouts import Record, RolloutStore
 
 if TYPE_CHECKING:
+    from relevo.access.credential import Credential
     from relevo.evidence.source import EvidenceSource
     from relevo.platforms.local.platform import LocalPlatform
     from relevo.reconcile.tick import Reconciler
@@ -142,7 +143,17 @@ class Local:
             rows=stable.folder / "heldout.npz",
             input_name=stable.metadata.input.name,
             requests_per_user=REQUESTS_PER_USER,
+            credential=self.platform.credential,
         )
+
+    def credential(self) -> Credential | None:
+        """What relevo's own requests carry here; None where anybody may ask."""
+        folder = self.platform.credential
+        if folder is None:
+            return None
+        from relevo.access.credential import Credential
+
+        return Credential(folder)
 
     def stop_locust(self) -> None:
         """End the Locust of the last rollout, if it still runs."""
@@ -169,7 +180,7 @@ class Local:
             platform=self.platform,
             sources=tuple(known[name] for name in spec.sources),
             load=locust,
-            smoke_test=SmokeTest(spec.target, stable.metadata.input.name, rows),
+            smoke_test=SmokeTest(spec.target, stable.metadata.input.name, rows, credential=self.credential()),
             clock=clock,
         )
 

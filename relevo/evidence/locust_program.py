@@ -25,6 +25,8 @@ class LocustProgram:
     host_header: str = ""
     requests_per_user: float = 10.0
     """Requests per second and user."""
+    credential: Path | None = None
+    """The folder of what the requests carry, where not anybody may ask; see `relevo.access.credential`."""
 
     @property
     def web_url(self) -> str:
@@ -45,6 +47,8 @@ class LocustProgram:
             argv += ["--input-name", self.input_name]
         if self.host_header:
             argv += ["--host-header", self.host_header]
+        if self.credential is not None:
+            argv += ["--credential", str(self.credential)]
         return argv
 
     def env(self) -> dict[str, str]:

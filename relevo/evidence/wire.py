@@ -16,7 +16,7 @@ from relevo.evidence.source import ShadowTargets
 __all__ = ["CountsEntry", "GeneratorReport", "LabelCommand", "PairsEntry", "ShadowCommand"]
 
 _Count = Annotated[int, Field(ge=0)]
-_URL = re.compile(r"http://[A-Za-z0-9.\-]+(:[0-9]{1,5})?/?")
+_URL = re.compile(r"https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?/?")
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 

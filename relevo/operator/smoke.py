@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from relevo.access.credential import Credential
 from relevo.rollout.observation import Smoke
 
 __all__ = ["MetadataSmokeTest"]
@@ -25,16 +26,21 @@ class MetadataSmokeTest:
     model: str
     requests: int = 10
     timeout_seconds: float = 5.0
+    credential: Credential | None = None
+    """What the requests carry, where not anybody may ask."""
 
     def run(self, address: str) -> Smoke:
         """Send the requests one by one and count what was not answered with a prediction."""
         failed, detail = 0, ""
         host = urlsplit(address).fragment
+        carried = self.credential.for_httpx() if self.credential is not None else {"headers": {}}
+        if host:
+            carried["headers"]["host"] = host
         with httpx.Client(
             base_url=address.partition("#")[0],
             timeout=self.timeout_seconds,
-            headers={"host": host} if host else None,
             trust_env=False,
+            **carried,
         ) as client:
             try:
                 inputs = self._inputs(client)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from relevo.access.credential import Credential
 from relevo.rollout.observation import Smoke
 
 __all__ = ["SmokeTest"]
@@ -23,11 +24,14 @@ class SmokeTest:
     input_name: str
     rows: Sequence[Sequence[float]]
     timeout_seconds: float = 5.0
+    credential: Credential | None = None
+    """What the requests carry, where not anybody may ask."""
 
     def run(self, address: str) -> Smoke:
-        """Send each row to `address` (http://HOST:PORT) and count what was not answered with a valid prediction."""
+        """Send each row to `address` (http://HOST:PORT, or https) and count what was not answered with a valid prediction."""
         failed, detail = 0, ""
-        with httpx.Client(base_url=address, timeout=self.timeout_seconds) as client:
+        carried = self.credential.for_httpx() if self.credential is not None else {}
+        with httpx.Client(base_url=address, timeout=self.timeout_seconds, **carried) as client:
             for row in self.rows:
                 problem = self._problem(client, row)
                 if problem:

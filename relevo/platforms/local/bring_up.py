@@ -9,17 +9,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from relevo import errors
 from relevo.platforms.local import deployment as deployments
 from relevo.platforms.local import files, ports, supervisor
+from relevo.platforms.local import guard as guards
 from relevo.platforms.local.deployment import Deployment, Service
 from relevo.platforms.local.envoy_admin import Admin
+from relevo.platforms.local.guard import Guard
 from relevo.platforms.local.process import is_alive
 from relevo.platforms.local.program import Layout, ProgramStatus, log_tail, read_status
 from relevo.platforms.local.proxy import ENVOY
 from relevo.platforms.manifest import InferenceService, parse_manifests, read_manifests
+
+if TYPE_CHECKING:
+    from relevo.access.settings import Access
 
 __all__ = ["BringUp"]
 
@@ -42,11 +47,13 @@ class BringUp:
         layout: Layout,
         resolve: Callable[[str, Path], Path],
         progress: Callable[[str], None],
+        access: Access | None = None,
     ) -> None:
         self._platform = platform
         self._layout = layout
         self._resolve = resolve
         self._progress = progress
+        self._access = access
 
     def run(self, manifest: str | Path | Sequence[Path], proxy_port: int, timeout_seconds: float) -> tuple[str, ...]:
         """Deploy, wait, give the names. What this call added and did not become ready is taken away again."""
@@ -78,6 +85,7 @@ class BringUp:
             ports.require_free(proxy_port, option="--port")
             admin = ports.free_ports(1, avoid={*before.ports, proxy_port})[0]
             deployment = replace(before, proxy_port=proxy_port, admin_port=admin)
+        deployment = replace(deployment, guard=self._guard(before))
         for one in wanted:
             service = deployment.find(one.name)
             if service is None:
@@ -108,6 +116,18 @@ class BringUp:
                     next_step="The local platform changes these only by `relevo down` and `relevo up`.",
                 )
         return deployment
+
+    def _guard(self, before: Deployment) -> Guard | None:
+        """Who may ask. Made where nothing is up; what serves already keeps what it has."""
+        folder = self._layout.access
+        if not before.services:
+            return guards.make(self._access, folder, self._layout.envoy) if self._access is not None else None
+        if self._access is not None and before.guard != guards.describe(self._access, folder):
+            raise errors.BadInput(
+                "what is up has other access settings",
+                next_step="Leave --access out to keep them, or take everything down first: `relevo down`.",
+            )
+        return before.guard
 
     def _await_ready(self, deployment: Deployment, names: Sequence[str], timeout_seconds: float) -> None:
         admin = Admin(deployment.admin_port)

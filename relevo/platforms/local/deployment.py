@@ -13,6 +13,7 @@ from typing import Any
 from relevo import errors
 from relevo.platforms.colours import other
 from relevo.platforms.local import files
+from relevo.platforms.local.guard import Guard
 from relevo.platforms.local.program import Layout
 from relevo.platforms.manifest import InferenceService
 
@@ -29,11 +30,12 @@ class Revision:
     grpc_port: int
     colour: str = ""
     """Of a service that has colours: which of them this is."""
+    scheme: str = "http"
 
     @property
     def address(self) -> str:
         """Where it answers whatever the weights say."""
-        return f"http://127.0.0.1:{self.http_port}"
+        return f"{self.scheme}://127.0.0.1:{self.http_port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,13 @@ class Deployment:
     services: tuple[Service, ...] = ()
     last_revision: Mapping[str, int] = field(default_factory=dict)
     """The highest revision number ever given out, by service name."""
+    guard: Guard | None = None
+    """Who may ask; None is anybody."""
+
+    @property
+    def scheme(self) -> str:
+        """By which all addresses here begin."""
+        return "https" if self.guard is not None and self.guard.tls else "http"
 
     def find(self, name: str) -> Service | None:
         """The service of this name, if it is up."""
@@ -133,7 +142,7 @@ class Deployment:
         number = self.last_revision.get(service, 0) + 1
         remembering = replace(self, last_revision={**self.last_revision, service: number})
         owner = f"{service}-{colour}" if colour else service
-        return remembering, Revision(revision_name(owner, number), storage_uri, *ports, colour)
+        return remembering, Revision(revision_name(owner, number), storage_uri, *ports, colour, self.scheme)
 
     @property
     def ports(self) -> frozenset[int]:
@@ -175,6 +184,7 @@ def load(layout: Layout) -> Deployment:
             admin_port=int(value["admin_port"]),
             services=tuple(_service(one) for one in value["services"]),
             last_revision={str(name): int(number) for name, number in value["last_revision"].items()},
+            guard=Guard(**value["guard"]) if value.get("guard") else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise errors.Permanent(

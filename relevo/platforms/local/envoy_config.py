@@ -25,6 +25,7 @@ from typing import Any
 from relevo import errors
 from relevo.platforms.colours import COLOURS, TAG_HEADER
 from relevo.platforms.local.deployment import Deployment, Revision, Service
+from relevo.platforms.local.guard import Guard
 
 __all__ = [
     "BUCKETS_MS",
@@ -108,13 +109,13 @@ def version(resources: Sequence[Json]) -> str:
     return hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def bootstrap(proxy_port: int, admin_port: int, folder: Path) -> Json:
+def bootstrap(proxy_port: int, admin_port: int, folder: Path, guard: Guard | None = None) -> Json:
     """What Envoy is started with. `folder` is where it finds clusters.json and routes.json."""
     return {
         "node": {"id": "relevo-local", "cluster": "relevo"},
         "admin": {"address": _address(admin_port), "ignore_global_conn_limit": True},
         "dynamic_resources": {"cds_config": _watched(folder, "clusters.json")},
-        "static_resources": {"listeners": [_listener(proxy_port, folder)]},
+        "static_resources": {"listeners": [_listener(proxy_port, folder, guard)]},
         "stats_flush_interval": "0.5s",  # histograms are only brought up to date at a flush, every 5 s unless told otherwise
         "stats_config": {
             "histogram_bucket_settings": [
@@ -135,9 +136,10 @@ def clusters(deployment: Deployment) -> list[Json]:
     for service in deployment.services:
         for revision in service.revisions:
             fallback = service.stable if revision == service.candidate else None
-            found.append(_cluster(revision, fallback))
+            upstream = deployment.guard.upstream() if deployment.guard is not None else {}
+            found.append(_cluster(revision, fallback) | upstream)
             if revision.colour:
-                found.append(_unwatched(revision))
+                found.append(_unwatched(revision) | upstream)
     return found
 
 
@@ -305,8 +307,8 @@ _OUTLIER_DETECTION: Json = {
 }
 
 
-def _listener(port: int, folder: Path) -> Json:
-    manager = {
+def _listener(port: int, folder: Path, guard: Guard | None) -> Json:
+    manager: Json = {
         "@type": _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "proxy",
         "rds": {"route_config_name": ROUTES, "config_source": _watched(folder, "routes.json")},
@@ -319,15 +321,22 @@ def _listener(port: int, folder: Path) -> Json:
             }
         ],
     }
-    return {
+    if guard is not None:
+        manager["use_remote_address"] = (
+            True  # the servers' log of refusals names users by x-forwarded-for, which only Envoy writes
+        )
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    listener: Json = {
         "name": "proxy",
         "address": _address(port),
         # Without this a second Envoy could listen at the same port and take half of the connections.
         "enable_reuse_port": False,
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
+        "filter_chains": guard.filter_chains(filters, folder) if guard is not None else [{"filters": filters}],
     }
+    if guard is not None and guard.tls:
+        inspector = {"@type": _TYPE + "extensions.filters.listener.tls_inspector.v3.TlsInspector"}
+        listener["listener_filters"] = [{"name": "envoy.filters.listener.tls_inspector", "typed_config": inspector}]
+    return listener
 
 
 def _watched(folder: Path, name: str) -> Json:

@@ -14,10 +14,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relevo import errors
 from relevo.platforms.local import deployment as deployments
 from relevo.platforms.local import files, ports, supervisor
+from relevo.platforms.local import guard as guards
 from relevo.platforms.local.bring_up import BringUp
 from relevo.platforms.local.deployment import Deployment, Service
 from relevo.platforms.local.envoy_config import check_label
@@ -26,6 +28,9 @@ from relevo.platforms.local.proxy import Proxy
 from relevo.platforms.local.servers import revision_status, server_program
 from relevo.rollout.observation import Arm, Routes
 from relevo.rollout.platform import ModelRef, Split
+
+if TYPE_CHECKING:
+    from relevo.access.settings import Access
 
 __all__ = ["SERVER_COMMAND", "LocalPlatform", "no_colours"]
 
@@ -211,13 +216,16 @@ class LocalPlatform:
         proxy_port: int = 8080,
         timeout_seconds: float = 60.0,
         progress: Callable[[str], None] = lambda _: None,
+        access: Access | None = None,
     ) -> tuple[str, ...]:
         """Deploy the services of manifests (paths, or a text) and wait until they are ready. Gives their names.
+
+        `access` says who may ask; without it, whoever may already, and at first anybody.
 
         Raises:
             errors.BadInput: the manifest, a package, or a port in use. errors.Permanent: something did not become ready.
         """
-        return BringUp(self, self._layout, self._resolve, progress).run(manifest, proxy_port, timeout_seconds)
+        return BringUp(self, self._layout, self._resolve, progress, access).run(manifest, proxy_port, timeout_seconds)
 
     def down(self) -> None:
         """End everything, users' requests under way first. Leaves no process, also when the supervisor was dead. Idempotent."""
@@ -237,6 +245,7 @@ class LocalPlatform:
             for path in [*self._layout.programs.glob("*.json"), self._layout.status]:
                 files.remove(path)
             deployments.save(self._layout, nothing)
+            guards.remove(self._layout.access, self._layout.envoy)
             self._proxy.close()
 
     def services(self) -> tuple[str, ...]:
@@ -246,7 +255,14 @@ class LocalPlatform:
     @property
     def proxy_url(self) -> str:
         """Where users send their requests. Raises `errors.BadInput` when nothing is up."""
-        return f"http://127.0.0.1:{self._up().proxy_port}"
+        deployment = self._up()
+        return f"{deployment.scheme}://127.0.0.1:{deployment.proxy_port}"
+
+    @property
+    def credential(self) -> Path | None:
+        """The folder of the credential of relevo's own requests; None where anybody may ask."""
+        guard = deployments.load(self._layout).guard
+        return guard.credential if guard is not None else None
 
     @property
     def admin_url(self) -> str:
@@ -289,8 +305,13 @@ class LocalPlatform:
         executable = self._envoy_path or _envoy_path()
         for service in deployment.services:
             for revision in service.revisions:
-                self.ensure_program(server_program(self._server_command, self._home, service, revision))
+                self.ensure_program(
+                    server_program(self._server_command, self._home, service, revision, deployment.guard)
+                )
         self.ensure_program(self._proxy.program(deployment, executable))
+        renewal = self._proxy.renewal(deployment)
+        if renewal is not None:
+            self.ensure_program(renewal)
 
     # -- how ----------------------------------------------------------------------------------------------------------------------
 
@@ -339,7 +360,10 @@ class LocalPlatform:
     def _finish(self, deployment: Deployment, service: Service) -> None:
         """Make everything as `deployment` says, and end what `service` retires. Can be cut off anywhere and called again."""
         deployments.save(self._layout, deployment)
-        programs = [server_program(self._server_command, self._home, service, one) for one in service.revisions]
+        programs = [
+            server_program(self._server_command, self._home, service, one, deployment.guard)
+            for one in service.revisions
+        ]
         for program in programs[: len(programs) - len(service.retiring)]:
             self.ensure_program(program)
         if not service.retiring:

@@ -37,6 +37,8 @@ class Program:
     """Added to the supervisor's own environment."""
     health_url: str | None = None
     """Ready when GET answers 200; without it, ready when it runs."""
+    health_authority: str | None = None
+    """The file of the authority of an https:// health URL."""
     stop_order: int = 10
     """When everything is stopped: lower numbers first."""
     stop_grace_seconds: float = 10.0
@@ -58,6 +60,7 @@ class Program:
             argv=tuple(str(part) for part in value["argv"]),
             env={str(key): str(text) for key, text in value["env"].items()},
             health_url=value["health_url"],
+            health_authority=value.get("health_authority"),
             stop_order=int(value["stop_order"]),
             stop_grace_seconds=float(value["stop_grace_seconds"]),
         )
@@ -125,6 +128,11 @@ class Layout:
     def envoy(self) -> Path:
         """The folder with Envoy's configuration."""
         return self.root / "envoy"
+
+    @property
+    def access(self) -> Path:
+        """The folder of relevo's own credentials, where access is switched on."""
+        return self.root / "access"
 
     def program(self, name: str) -> Path:
         """The file that wants the program `name`."""

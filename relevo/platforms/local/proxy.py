@@ -6,6 +6,7 @@ Between `envoy_config` (what it is told), `envoy_admin` (what it does) and `plat
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,15 +15,19 @@ from typing import Any
 import httpx
 
 from relevo import errors
+from relevo.access.credential import Credential
 from relevo.platforms.local import envoy_config, files
 from relevo.platforms.local.deployment import Deployment, Revision
 from relevo.platforms.local.envoy_admin import Admin
+from relevo.platforms.local.guard import INTERNAL_NAME
 from relevo.platforms.local.program import Layout, Program
 
-__all__ = ["ENVOY", "Proxy"]
+__all__ = ["ENVOY", "RENEWAL", "Proxy"]
 
 ENVOY = "envoy"
 """The program's name with the supervisor."""
+RENEWAL = "renewal"
+"""The name of the program that brings renewed certificates to Envoy."""
 
 _CONFIRM_SECONDS = 3.0
 _DRAIN_SECONDS = 5.0
@@ -56,7 +61,9 @@ class Proxy:
 
     def program(self, deployment: Deployment, executable: Path) -> Program:
         """Envoy as a program for the supervisor; writes all its files first."""
-        bootstrap = envoy_config.bootstrap(deployment.proxy_port, deployment.admin_port, self._layout.envoy)
+        bootstrap = envoy_config.bootstrap(
+            deployment.proxy_port, deployment.admin_port, self._layout.envoy, deployment.guard
+        )
         self._write("bootstrap.json", json.dumps(bootstrap, indent=1))
         self._write("clusters.json", _discovery(envoy_config.clusters(deployment)))
         self._write("routes.json", _discovery(envoy_config.routes(deployment)))
@@ -64,6 +71,14 @@ class Proxy:
         options = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning")
         health = f"http://127.0.0.1:{deployment.admin_port}/ready"
         return Program(ENVOY, argv + options, health_url=health, stop_order=0, stop_grace_seconds=5.0)
+
+    def renewal(self, deployment: Deployment) -> Program | None:
+        """What brings renewed certificates to Envoy; None without TLS."""
+        guard = deployment.guard
+        if guard is None or not guard.tls:
+            return None
+        argv = (sys.executable, "-m", "relevo.platforms.local.renewal", guard.settings, str(self._layout.envoy))
+        return Program(RENEWAL, argv, stop_order=0)
 
     def apply_clusters(self, deployment: Deployment) -> None:
         """Make the clusters those of `deployment`, and wait until Envoy uses them.
@@ -90,7 +105,7 @@ class Proxy:
         self._make_so(
             "routes.json",
             resources,
-            lambda: admin.routes_version() == version and self._stamp(deployment.proxy_port) == stamp,
+            lambda: admin.routes_version() == version and self._stamp(deployment) == stamp,
         )
 
     def await_idle(self, deployment: Deployment, revisions: Sequence[Revision]) -> None:
@@ -113,15 +128,18 @@ class Proxy:
         except errors.Transient:
             pass  # Envoy is gone already: nothing is under way
 
-    def _stamp(self, proxy_port: int) -> str:
+    def _stamp(self, deployment: Deployment) -> str:
         """What the worker says of the routes it uses; "" where it does not answer."""
-        if self._front is None or self._front[0] != proxy_port:
+        port, guard = deployment.proxy_port, deployment.guard
+        if self._front is None or self._front[0] != port:
             if self._front is not None:
                 self._front[1].close()
-            client = httpx.Client(base_url=f"http://127.0.0.1:{proxy_port}", timeout=1.0, trust_env=False)
-            self._front = (proxy_port, client)
+            carried = Credential(guard.credential).for_httpx() if guard is not None else {}
+            base_url = f"{deployment.scheme}://127.0.0.1:{port}"
+            self._front = (port, httpx.Client(base_url=base_url, timeout=1.0, trust_env=False, **carried))
+        named = {"sni_hostname": INTERNAL_NAME} if guard is not None else None
         try:
-            return self._front[1].get(envoy_config.STAMP_PATH).text
+            return self._front[1].get(envoy_config.STAMP_PATH, extensions=named).text
         except httpx.HTTPError:
             return ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import signal
 from concurrent.futures import Executor, Future
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from relevo.platforms.local import process
 from relevo.platforms.local.process import Process
@@ -32,10 +32,13 @@ def backoff_seconds(failures: int) -> float:
     return float(min(5.0, 0.2 * 2.0 ** min(max(failures - 1, 0), 10)))
 
 
-def check_health(url: str, timeout_seconds: float = 1.0) -> tuple[bool, str]:
+def check_health(url: str, timeout_seconds: float = 1.0, *, authority: str | None = None) -> tuple[bool, str]:
     """GET `url`: whether it said 200, and in words why not. A first word "no" means that nothing answered."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_seconds)
+    try:
+        connection = _connection(parts, timeout_seconds, authority)
+    except OSError as error:
+        return False, f"no answer from {url} ({authority}: {error})"
     try:
         connection.request("GET", parts.path or "/")
         code = connection.getresponse().status
@@ -44,6 +47,15 @@ def check_health(url: str, timeout_seconds: float = 1.0) -> tuple[bool, str]:
     finally:
         connection.close()
     return code == 200, "" if code == 200 else f"{url} answers {code}"
+
+
+def _connection(parts: SplitResult, timeout_seconds: float, authority: str | None) -> http.client.HTTPConnection:
+    if parts.scheme != "https":
+        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_seconds)
+    import ssl
+
+    context = ssl.create_default_context(cafile=authority)
+    return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_seconds, context=context)
 
 
 class Runner:
@@ -185,7 +197,7 @@ class Runner:
             self._note_ready(now)
         elif self._check is None:
             if now >= self._check_at:
-                self._check = self._pool.submit(check_health, self.program.health_url)
+                self._check = self._pool.submit(self._ask, self.program.health_url)
         elif self._check.done():
             well, why = self._check.result()
             self._check = None
@@ -194,6 +206,9 @@ class Runner:
             else:
                 self._note_unwell(why, now)
             self._check_at = now + _CHECK_SECONDS[self._ready and well]
+
+    def _ask(self, url: str) -> tuple[bool, str]:
+        return check_health(url, authority=self.program.health_authority)
 
     def _note_ready(self, now: float) -> None:
         if not self._ready:

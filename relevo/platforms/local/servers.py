@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from relevo.platforms.local.deployment import Revision, Service
+from relevo.platforms.local.guard import Guard
 from relevo.platforms.local.program import Program, ProgramStatus
 from relevo.rollout.observation import RevisionStatus
 
 __all__ = ["revision_status", "server_program"]
 
 
-def server_program(command: Sequence[str], home: Path, service: Service, revision: Revision) -> Program:
+def server_program(
+    command: Sequence[str], home: Path, service: Service, revision: Revision, guard: Guard | None = None
+) -> Program:
     """What to run for `revision`: `command` with the options that `python -m relevo.serving` takes."""
     options = {
         "--storage-uri": revision.storage_uri,
@@ -24,9 +27,14 @@ def server_program(command: Sequence[str], home: Path, service: Service, revisio
     }
     return Program(
         name=revision.name,
-        argv=(*command, *(part for option in options.items() for part in option)),
+        argv=(
+            *command,
+            *(part for option in options.items() for part in option),
+            *(guard.server_options() if guard is not None else ()),
+        ),
         env={**service.env, "RELEVO_HOME": str(home)},
         health_url=f"{revision.address}/v2/health/ready",
+        health_authority=guard.authority if guard is not None else None,
     )
 
 
