@@ -63,8 +63,10 @@ def exam_rows(choices: Choices, x_train: NDArray[np.float64], x_test: NDArray[np
     """For each held-out row whether the exam asks it, shape [rows]."""
     if choices.exam == "all":
         return np.ones(len(x_test), dtype=bool)
-    seen = [np.isin(x_test[:, column], x_train[:, column]) for column in range(x_test.shape[1])]
-    return np.array(seen).all(axis=0)
+    kept = np.ones(len(x_test), dtype=bool)
+    for column in range(x_test.shape[1]):
+        kept &= np.isin(x_test[:, column], x_train[:, column])
+    return kept
 
 
 def training_rows(

@@ -1,7 +1,7 @@
 """A model server without a model, with the command line of `relevo.serving`: what the platform's tests put behind Envoy.
 
 How it behaves is said by the last part of the storage URI, before the version: `refused` exits with 3, `crashing` with 1, `unready`
-never becomes ready, `slow` answers after 300 ms, `failing` answers 500; any other name is well.
+never becomes ready, `slow` answers after 300 ms, `long` after 3 s, `failing` answers 500; any other name is well.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import signal
 import sys
 
-SLOW_SECONDS = 0.3
+SECONDS = {"slow": 0.3, "long": 3.0}
 
 
 def behaviour(storage_uri: str) -> str:
@@ -53,8 +53,7 @@ class Stub:
         """The answer to a request of this path."""
         if path == "/v2/health/ready":
             return self.response(503 if self.kind == "unready" or self.stopping else 200, "{}")
-        if self.kind == "slow":
-            await asyncio.sleep(SLOW_SECONDS)
+        await asyncio.sleep(SECONDS.get(self.kind, 0.0))
         body = f'{{"model_version": "{self.revision}", "path": "{path}"}}'
         return self.response(500 if self.kind == "failing" else 200, body)
 
