@@ -11,7 +11,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["EXIT_REFUSED", "main"]
 
 EXIT_REFUSED = 3
+_MOST_WORKERS = 64
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,39 +39,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = options.package or resolve(options.storage_uri, home_folder())
         wait_for_package(folder, os.environ)
         package = load_package(folder)
-        _serve(options, package, started)
+        return _serve(options, package, started)
     except errors.RelevoError as error:
-        print(f"error: {error.message} {error.next_step}".strip(), file=sys.stderr)
-        return EXIT_REFUSED if isinstance(error, errors.BadInput) else 1
-    return 0
+        return _told(error)
 
 
-def _serve(options: argparse.Namespace, package: Package, started: float) -> None:
+def _told(error: errors.RelevoError) -> int:
+    print(f"error: {error.message} {error.next_step}".strip(), file=sys.stderr)
+    return EXIT_REFUSED if isinstance(error, errors.BadInput) else 1
+
+
+def _serve(options: argparse.Namespace, package: Package, started: float) -> int:
     # KServe parses sys.argv when it is imported; it must not take our options for its own.
     sys.argv = sys.argv[:1]
     from relevo.serving.revision import Revision
-    from relevo.serving.server import Listen, RevisionServer, bind
+    from relevo.serving.server import Listen, RevisionServer, bind, reserve
 
     listener = bind(options.host, options.http_port)
     name = options.name or package.metadata.name
     revision = options.revision or f"{package.metadata.name}-{package.metadata.version}"
     gate = _gate(options.access, name)
-    served = Revision(name, package, revision, stuck_seconds=options.stuck_seconds)
-    served.load()
-    listen = Listen(options.host, options.http_port, options.grpc_port, options.grace_seconds)
-    server = RevisionServer(served, listen, fast=not options.no_fast_path, gate=gate)
-    logging.getLogger("relevo.serving").info(
-        "%s serves %s from %s by %s on %s://%s:%d, ready after %.1f s",
-        revision,
-        name,
-        package.folder,
-        package.metadata.runtime,
-        "https" if gate is not None and gate.tls is not None else "http",
-        options.host,
-        listener.getsockname()[1],
-        time.monotonic() - started,
+    served = Revision(name, package, revision, workers=options.workers, stuck_seconds=options.stuck_seconds)
+    listen = Listen(
+        options.host, options.http_port, options.grpc_port, options.grace_seconds, drain_seconds=options.drain_seconds
     )
-    server.run(listener)
+
+    def serve(listen: Listen, *, until: int | None = None, beat: Callable[[], None] | None = None) -> None:
+        served.load()
+        server = RevisionServer(served, listen, fast=not options.no_fast_path, gate=gate)
+        logging.getLogger("relevo.serving").info(
+            "%s serves %s from %s by %s on %s://%s:%d, ready after %.1f s",
+            revision,
+            name,
+            package.folder,
+            package.metadata.runtime,
+            "https" if gate is not None and gate.tls is not None else "http",
+            options.host,
+            listener.getsockname()[1],
+            time.monotonic() - started,
+        )
+        server.run(listener, until=until, beat=beat)
+
+    if options.workers == 1:
+        serve(listen)
+        return 0
+    from relevo.serving.workers import Workers
+
+    reserved = reserve(options.host, options.grpc_port) if options.grpc_port is not None else None
+    if reserved is not None:
+        listen = replace(listen, grpc_port=reserved.getsockname()[1], grpc_port_is_shared=True)
+
+    def work(index: int, until: int, alive: Callable[[bool], None]) -> int:
+        def beat() -> None:
+            served.tallies.note_use()
+            alive(served.live)
+
+        served.tallies.use_row(index)
+        try:
+            serve(listen, until=until, beat=beat)
+        except errors.RelevoError as error:
+            return _told(error)
+        return 0
+
+    def close() -> None:
+        listener.close()
+        if reserved is not None:
+            reserved.close()
+
+    end_seconds = options.drain_seconds + options.grace_seconds + 5
+    workers = Workers(
+        options.workers,
+        work,
+        end_seconds=end_seconds,
+        final=frozenset({EXIT_REFUSED}),
+    )
+    return workers.run(close)
 
 
 def _gate(access: str | None, model: str) -> Gate | None:
@@ -91,7 +135,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument("--http-port", type=_port, default=8080, help="REST; 0 picks a free one")
     parser.add_argument("--grpc-port", type=_port, help="gRPC; without it, none")
+    parser.add_argument("--workers", type=_workers, default=1, help="processes that share the port (default: 1)")
     parser.add_argument("--grace-seconds", type=int, default=30, help="how long requests in flight may take at the end")
+    parser.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=0.5,
+        help="how long new requests are still taken after readiness has ended at the end",
+    )
     parser.add_argument(
         "--stuck-seconds", type=float, default=120.0, help="a prediction that takes longer ends liveness"
     )
@@ -102,6 +153,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-fast-path", action="store_true", help="let KServe's application answer V2 requests")
     return parser
+
+
+def _workers(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers, 1 to {_MOST_WORKERS}")
+    return int(text)
 
 
 def _port(text: str) -> int:

@@ -1,11 +1,15 @@
-"""V2 over gRPC, and gRPC's standard health service: `start`. Straight to the revision, without KServe's servicer.
+"""V2 over gRPC: `start`. Straight to the revision, without KServe's servicer; gRPC's standard health service is `health`'s.
 
 The message classes are those that come with KServe, loaded by file: importing them by name would first import all of KServe. Tensors may
 come as typed contents or as raw bytes; the answer's come in the form in which the request's came.
+
+Requests arrive here as bytes, so that bytes which are no such message are the caller's mistake, and a call to infer is counted before its
+message is read: a call that is not admitted takes no memory, and one whose message does not come is ended.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import logging
 import uuid
@@ -16,22 +20,21 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import numpy as np
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from grpc import aio
 
-from relevo.serving.limits import MAX_BODY_BYTES
+from relevo.serving import limits
+from relevo.serving.health import Health
 from relevo.serving.refusals import InvalidRequest, ModelFailed, NotFound, Overloaded
 from relevo.serving.revision import CLASS_OUTPUT, PROBABILITY_OUTPUT, Revision
 from relevo.serving.tensors import Tensor, rows_from_tensors
 
-__all__ = ["start"]
+__all__ = ["GrpcServer", "start"]
 
 _log = logging.getLogger(__name__)
 
 _PREPROCESS, _POSTPROCESS = 0, 2
 _SERVICE = "inference.GRPCInferenceService"
-_HEALTH = "grpc.health.v1.Health"
-_SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
-"""grpc.health.v1.HealthCheckResponse, field 1, on the wire."""
 _NOT_OFFERED = "not offered: this server serves one revision of one model, and only infers"
 _STATUSES: dict[type[Exception], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -47,6 +50,9 @@ _CONTENTS = {
     "FP32": "fp32_contents", "FP64": "fp64_contents", "BOOL": "bool_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
 """Where the typed contents of a tensor are. FP16 comes as raw bytes only."""
+
+_MAX_RPCS = 1000
+_IDLE_MILLISECONDS = 5 * 60 * 1000
 
 Method = Callable[[Any], Awaitable[Any]]
 
@@ -64,38 +70,60 @@ def _load_messages() -> Any:
     return module
 
 
+class GrpcServer:
+    """A server that listens."""
+
+    def __init__(self, server: aio.Server, health: Health) -> None:
+        self._server = server
+        self._health = health
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take no new calls, and give those that were taken this long."""
+        self._health.end()
+        await self._server.stop(grace_seconds)
+
+
 async def start(
-    revision: Revision, address: str, interceptors: Sequence[aio.ServerInterceptor] = (), credentials: Any = None
-) -> aio.Server:
-    """Bind and serve; with TLS where there are `credentials`.
+    revision: Revision,
+    address: str,
+    interceptors: Sequence[aio.ServerInterceptor] = (),
+    credentials: Any = None,
+    *,
+    shared: bool = False,
+) -> GrpcServer:
+    """Bind and serve; with TLS where there are `credentials`; `shared` if other workers listen on the address too.
 
     Raises:
         RuntimeError: the address is in use.
     """
     server = aio.server(
         interceptors=tuple(interceptors),
+        maximum_concurrent_rpcs=_MAX_RPCS,
         options=[
-            ("grpc.so_reuseport", 0),  # else a second server on the port would silently take half of the calls
-            ("grpc.max_receive_message_length", MAX_BODY_BYTES),
+            # Unless it is meant to be, a second server on the port would silently take half of the calls.
+            ("grpc.so_reuseport", int(shared)),
+            ("grpc.max_receive_message_length", limits.MAX_BODY_BYTES),
             ("grpc.max_metadata_size", 16 * 1024),
+            ("grpc.max_connection_idle_ms", _IDLE_MILLISECONDS),
         ],
     )
-    calls = _Calls(revision, _load_messages())
-    server.add_generic_rpc_handlers((calls.handlers(), calls.health_handlers()))
+    calls, health = _Calls(revision, _load_messages()), Health(revision, frozenset({"", _SERVICE}))
+    server.add_generic_rpc_handlers((calls.handlers(), health.handlers()))
     if credentials is None:
         server.add_insecure_port(address)
     else:
         server.add_secure_port(address, credentials)
     await server.start()
-    return server
+    return GrpcServer(server, health)
 
 
 class _Calls:
-    """The methods of `inference.GRPCInferenceService` and `grpc.health.v1.Health`."""
+    """The methods of `inference.GRPCInferenceService`."""
 
     def __init__(self, revision: Revision, messages: Any) -> None:
         self._revision = revision
         self._pb = messages
+        self._inferring = 0
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """All methods of the service, by name."""
@@ -105,53 +133,65 @@ class _Calls:
             "ModelReady": self._model_ready,
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
-            "ModelInfer": self._infer,
             "RepositoryModelLoad": self._not_offered,
             "RepositoryModelUnload": self._not_offered,
         }
-        pb = self._pb
         found = {
-            name: grpc.unary_unary_rpc_method_handler(
-                self._answering(method),
-                request_deserializer=getattr(pb, f"{name}Request").FromString,
-                response_serializer=getattr(pb, f"{name}Response").SerializeToString,
-            )
+            name: grpc.unary_unary_rpc_method_handler(self._answering(method, getattr(self._pb, f"{name}Request")))
             for name, method in methods.items()
         }
+        # On the wire a call with one message is like one with several.
+        found["ModelInfer"] = grpc.stream_unary_rpc_method_handler(self._admitting(self._pb.ModelInferRequest))
         return grpc.method_handlers_generic_handler(_SERVICE, found)
 
-    def health_handlers(self) -> grpc.GenericRpcHandler:
-        """`Check`; `Watch` is answered UNIMPLEMENTED, which its clients are told to expect."""
-        check = grpc.unary_unary_rpc_method_handler(self._answering(self._check))
-        return grpc.method_handlers_generic_handler(_HEALTH, {"Check": check})
-
-    def _answering(self, method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _answering(self, method: Method, kind: Any) -> Callable[[bytes, Any], Awaitable[bytes]]:
         """`method`, with the gRPC status of each error, and no traceback in the log for what callers do wrong."""
         revision = self._revision
 
-        async def answer(request: Any, context: Any) -> Any:
+        async def answer(request: bytes, context: Any) -> bytes:
             context.set_trailing_metadata((("x-relevo-revision", revision.revision),))
             try:
-                return await method(request)
+                found = await method(_parsed(kind, request))
+                return found.SerializeToString()  # type: ignore[no-any-return]
             except tuple(_STATUSES) as error:
-                kind = _KINDS.get(type(error))
-                if kind is not None:
-                    revision.tallies.failed(kind)
+                counted = _KINDS.get(type(error))
+                if counted is not None:
+                    revision.tallies.failed(counted)
                 text = _NOT_OFFERED if isinstance(error, NotImplementedError) else str(error)
                 # A reason may quote what was sent; a status message that is not UTF-8 would fail to be sent.
                 code, reason = _STATUSES[type(error)], text.encode("utf-8", "replace").decode()
             except Exception as error:
                 _log.exception("a call failed")
                 code, reason = grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}"
-            return await context.abort(code, reason)
+            return await context.abort(code, reason)  # type: ignore[no-any-return]
 
         return answer
 
-    async def _check(self, request: bytes) -> bytes:
-        # HealthCheckRequest has one field, the service's name: none and ours are known.
-        if request not in (b"", b"\x0a\x00", b"\x0a%c%b" % (len(_SERVICE), _SERVICE.encode())):
-            raise NotFound("no such service")
-        return _SERVING if self._revision.ready and self._revision.live else _NOT_SERVING
+    def _admitting(self, kind: Any) -> Callable[[Any, Any], Awaitable[bytes]]:
+        """`_infer` for as many calls as may be under way, once their message has come."""
+        answer = self._answering(self._infer, kind)
+        tallies = self._revision.tallies
+
+        async def admit(_: Any, context: Any) -> bytes:
+            if self._inferring >= limits.MAX_CALLS:
+                tallies.failed("overload")
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(Overloaded(self._inferring)))
+            self._inferring += 1
+            try:
+                try:
+                    async with asyncio.timeout(limits.BODY_SECONDS):
+                        request = await context.read()
+                except TimeoutError:
+                    tallies.failed("invalid")
+                    await context.abort(
+                        grpc.StatusCode.DEADLINE_EXCEEDED,
+                        f"the message did not come in {limits.BODY_SECONDS:g} seconds",
+                    )
+                return await answer(b"" if request is aio.EOF else request, context)
+            finally:
+                self._inferring -= 1
+
+        return admit
 
     async def _server_live(self, _: Any) -> Any:
         return self._pb.ServerLiveResponse(live=self._revision.live)
@@ -218,6 +258,13 @@ class _Calls:
             answer.raw_output_contents.append(values.tobytes())
         else:
             getattr(output.contents, _CONTENTS[datatype]).extend(values.ravel().tolist())
+
+
+def _parsed(kind: Any, request: bytes) -> Any:
+    try:
+        return kind.FromString(request)
+    except DecodeError as error:
+        raise InvalidRequest(f"message: is no {kind.DESCRIPTOR.full_name}: {error}") from None
 
 
 def _tensors(request: Any) -> list[Tensor]:

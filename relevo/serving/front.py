@@ -66,9 +66,10 @@ class _Front:
         }
         self._registry = CollectorRegistry()
         self._registry.register(revision.tallies)
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+        if revision.tallies.workers == 1:  # of several workers these would describe the one that was asked
+            ProcessCollector(registry=self._registry)
+            PlatformCollector(registry=self._registry)
+            GCCollector(registry=self._registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -12,13 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from relevo.serving.asgi import CERTIFICATE
+from relevo.serving.connections import BODY, IDLE, Connection, Watch
 from relevo.serving.fast import FastPath
 from relevo.serving.front import is_plain_json
 from relevo.serving.refusals import ModelFailed
-from relevo.serving.revision import Revision
 
 if TYPE_CHECKING:
     from relevo.access.gate import Gate
@@ -29,25 +28,20 @@ _LARGEST_BODY = 4 * 1024
 """Of what is answered here. A larger one is likely to need a thread, and would then be read twice."""
 
 
-def lane(revision: Revision, *, fast: bool = True, gate: Gate | None = None) -> Callable[..., HttpToolsProtocol]:
+def lane(watch: Watch, *, fast: bool = True, gate: Gate | None = None) -> Callable[..., Connection]:
     """What uvicorn is to make its connections of. Without `fast` it answers nothing itself; with a `gate`, only whom that knows."""
+    revision = watch.revision
     model = f"/v2/models/{revision.name}".encode()
     urls = {model + b"/infer", model + b"/versions/%b/infer" % revision.revision.encode()}
-    return partial(_Lane, revision, FastPath(revision), frozenset(urls if fast else ()), gate)
+    return partial(_Lane, watch, FastPath(revision), frozenset(urls if fast else ()), gate)
 
 
-class _Lane(HttpToolsProtocol):
+class _Lane(Connection):
     def __init__(
-        self,
-        revision: Revision,
-        fast: FastPath,
-        urls: frozenset[bytes],
-        gate: Gate | None,
-        *arguments: Any,
-        **named: Any,
+        self, watch: Watch, fast: FastPath, urls: frozenset[bytes], gate: Gate | None, *arguments: Any, **named: Any
     ) -> None:
-        super().__init__(*arguments, **named)
-        self._revision = revision
+        super().__init__(watch, *arguments, **named)
+        self._revision = watch.revision
         self._fast = fast
         self._urls = urls
         self._gate = gate
@@ -66,6 +60,7 @@ class _Lane(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Only what is needed to judge the request; uvicorn's scope is made in `_hand_over`."""
+        self.begun()
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -80,12 +75,14 @@ class _Lane(HttpToolsProtocol):
             and (self.cycle is None or self.cycle.response_complete)
             and not self.flow.write_paused
             and not self.parser.should_upgrade()
-            and (self.limit_concurrency is None or len(self.connections) < self.limit_concurrency)
+            and not self._crowded
+            and not self._deaf
             and is_plain_json(self.headers, _LARGEST_BODY)
             # Whom the gate does not know at once is asked for, and refused, by `guard`.
             and (self._gate is None or self._gate.admit(self.headers, self._certificate) is not None)
         ):
             self._taken = []
+            self._phase = BODY
         else:
             self._hand_over()
 
@@ -103,14 +100,20 @@ class _Lane(HttpToolsProtocol):
         """Keep it, or hand it over."""
         if self._taken is None:
             super().on_body(body)
-        else:
-            self._taken.append(body)
+            return
+        self._taken.append(body)
+        self._body_bytes += len(body)
+        if self._body_bytes > _LARGEST_BODY:  # it came in chunks, so nobody knew
+            taken, self._taken = self._taken, None
+            self._hand_over()
+            super().on_body(b"".join(taken))
 
     def on_message_complete(self) -> None:
         """Answer what was taken; if it turns out not to be ordinary, hand it over whole."""
         if self._taken is None:
             super().on_message_complete()
             return
+        self._phase = IDLE
         body = b"".join(self._taken)
         self._taken = None
         request = self._fast.understood(body)
@@ -132,7 +135,7 @@ class _Lane(HttpToolsProtocol):
         if self._stamp[0] is not source:
             lines = b"".join(b"%b: %b\r\n" % header for header in source)
             self._stamp = (source, lines + b"content-type: application/json\r\n")
-        keep = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        keep = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive() and not self._watch.draining
         close = b"" if keep else b"connection: close\r\n"
         self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (status, self._stamp[1], close, len(body), body))
         if not keep:

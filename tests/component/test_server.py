@@ -11,11 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -25,79 +21,14 @@ import pytest
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as services
+from model_server import REVISION, ROW, Server, serving, trained
 
-from model import train
-from relevo.packaging import Package, load_package
+from relevo.packaging import Package
 
 pytestmark = pytest.mark.component
 
-REVISION = "iris-predictor-00007"
-ROW = [5.1, 3.5, 1.4, 0.2]
 JSON = {"content-type": "application/json"}
 INFER = "/v2/models/iris/infer"
-
-
-@dataclass
-class Server:
-    """A running server and where it listens."""
-
-    process: subprocess.Popen[str]
-    url: str
-    grpc_address: str
-
-
-def free_port() -> int:
-    """A port that the OS says is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def serving(package: Path) -> Iterator[Server]:
-    """Run `python -m relevo.serving` until it is ready; end it afterwards."""
-    http, grpc_port = free_port(), free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "relevo.serving",
-        "--package",
-        str(package),
-        "--name",
-        "iris",
-        "--revision",
-        REVISION,
-    ]
-    process = subprocess.Popen(
-        [*command, "--http-port", str(http), "--grpc-port", str(grpc_port)], stderr=subprocess.PIPE, text=True
-    )
-    server = Server(process, f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc_port}")
-    try:
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                if httpx.get(f"{server.url}/v2/health/ready", timeout=5).status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.05)
-        else:
-            process.kill()
-            pytest.fail(f"the server did not become ready: {process.communicate()[1]}")
-        yield server
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        process.stderr.close()  # type: ignore[union-attr]
-
-
-def trained(folder: Path, *arguments: str) -> Package:
-    """Train iris into `folder`."""
-    assert train.main(["iris", "--version", "1", "--output", str(folder), *arguments]) == 0
-    return load_package(folder)
 
 
 @pytest.fixture(scope="module")
@@ -423,32 +354,6 @@ def test_a_model_that_raises_gives_500_with_a_short_reason(tmp_path: Path) -> No
         assert refused.value.code() == grpc.StatusCode.INTERNAL
         metrics = client.get("/metrics").text
         assert f'relevo_model_failures_total{{model_name="iris",revision="{REVISION}"}} {len(failed) + 1}.0' in metrics
-
-
-def test_health_is_answered_while_a_slow_model_predicts_and_sigterm_lets_it_finish(tmp_path: Path) -> None:
-    """The event loop is never held for long; at the end, accepted requests are answered and the exit code is 0."""
-    package = trained(tmp_path / "s", "--trees", "200", "--runtime", "sklearn")
-    rows = 10_000
-    big = v2(shape=[rows, 4], data=ROW * rows)
-    with serving(package.folder) as running:
-        answers: list[httpx.Response] = []
-        asking = threading.Thread(
-            target=lambda: answers.append(httpx.post(running.url + INFER, content=big, headers=JSON, timeout=60))
-        )
-        asking.start()
-        waits = []
-        with httpx.Client(base_url=running.url, timeout=20) as client:
-            while asking.is_alive() and len(waits) < 10:
-                began = time.monotonic()
-                assert client.get("/v2/health/live").status_code == 200
-                waits.append(time.monotonic() - began)
-        assert asking.is_alive(), "the prediction was over before the health checks were"
-        assert sorted(waits)[len(waits) // 2] < 0.25
-        running.process.send_signal(signal.SIGTERM)
-        asking.join(60)
-        assert running.process.wait(30) == 0
-    assert [answer.status_code for answer in answers] == [200]
-    assert len(answers[0].json()["outputs"][0]["data"]) == rows
 
 
 def run_to_its_end(*arguments: str) -> subprocess.CompletedProcess[str]:

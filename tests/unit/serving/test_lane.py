@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from relevo.serving.connections import Watch
 from relevo.serving.lane import lane
 from relevo.serving.predictor import Predictor
 from relevo.serving.revision import Revision
@@ -85,7 +86,7 @@ class Connection:
         self.state = ServerState()
         self.state.default_headers = [(b"x-relevo-revision", b"m-1")]
         loop = asyncio.get_running_loop()
-        self.protocol = lane(self.revision)(config=config, server_state=self.state, app_state={}, _loop=loop)
+        self.protocol = lane(Watch(self.revision))(config=config, server_state=self.state, app_state={}, _loop=loop)
         self.transport = Transport()
         self.protocol.connection_made(self.transport)
 
