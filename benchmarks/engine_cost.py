@@ -111,7 +111,7 @@ def _one(arena: Arena, view: str, *, shadow: bool, profile: Path | None = None) 
     store = Store(arena.store)
     with EnvoyWatch(arena.admin_port, arena.model, probe=False) as watch:
         stable = next(iter(settled(watch).weights))
-    command = arena.deploy_canary(version_of("healthy"), shadow=shadow)
+    command = arena.deploy(version_of("healthy"), shadow=shadow)
     if profile is not None:
         command = [sys.executable, "-m", "cProfile", "-o", str(profile), *command[1:]]
     began = time.monotonic()

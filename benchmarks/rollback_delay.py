@@ -89,7 +89,7 @@ def _one(arena: Arena) -> Delay | str:
     with EnvoyWatch(arena.admin_port, arena.model, every_seconds=0.01, probe=False) as watch:
         stable = next(iter(settled(watch).weights))
         watch.take()
-        process = arena.start(arena.deploy_canary(version_of("errors"), shadow=False))
+        process = arena.start(arena.deploy(version_of("errors"), shadow=False))
         try:
             process.wait(RUN_SECONDS)
         except subprocess.TimeoutExpired:

@@ -27,6 +27,7 @@ __all__ = ["RELEVO", "Arena", "ArenaError", "open_arena", "say", "version_of"]
 RELEVO = (sys.executable, "-m", "relevo")
 PROJECT = Path(__file__).resolve().parent.parent
 SAMPLES = PROJECT / "k8s" / "samples"
+VALUES = PROJECT / "charts" / "model"
 COMMAND_SECONDS = 180.0
 
 
@@ -52,6 +53,8 @@ class Arena:
     model: str
     port: int
     locust_port: int
+    blue_green: bool = False
+    """Whether the model is served by two colours."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -111,7 +114,8 @@ class Arena:
 
     def up(self) -> None:
         """Serve version 1."""
-        self.must("up", "-f", str(SAMPLES / f"{self.model}.yaml"), "--port", str(self.port))
+        manifest = VALUES / "values-blue.yaml" if self.blue_green else SAMPLES / f"{self.model}.yaml"
+        self.must("up", "-f", str(manifest), "--port", str(self.port))
 
     def down(self) -> None:
         """End everything that runs here."""
@@ -123,14 +127,16 @@ class Arena:
         self.down()
         self.up()
 
-    def deploy_canary(self, version: str, *, shadow: bool, rollout: Path | None = None) -> list[str]:
-        """The command line that rolls `version` out."""
-        file = rollout or SAMPLES / f"rollout-{self.model}.yaml"
+    def deploy(self, version: str, *, shadow: bool = True, rollout: Path | None = None) -> list[str]:
+        """The command line that rolls `version` out; between two colours there is always a shadow stage."""
+        verb, suffix = ("deploy-blue-green", "-blue-green") if self.blue_green else ("deploy-canary", "")
+        file = rollout or SAMPLES / f"rollout-{self.model}{suffix}.yaml"
         options = ["-f", str(file), "--version", version, "--locust-port", str(self.locust_port)]
-        return [*RELEVO, "deploy-canary", self.model, *options, "--shadow" if shadow else "--no-shadow"]
+        flags = [] if self.blue_green else ["--shadow" if shadow else "--no-shadow"]
+        return [*RELEVO, verb, self.model, *options, *flags]
 
     def start(self, command: Sequence[str], *, log: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a command of `deploy_canary`, its output appended to a log in the home."""
+        """Start a command of `deploy`, its output appended to a log in the home."""
         with (log or self.home / "deploy-canary.log").open("ab") as output:
             return subprocess.Popen(
                 command, cwd=PROJECT, env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -138,12 +144,14 @@ class Arena:
 
 
 @contextlib.contextmanager
-def open_arena(model: str, home: Path | None, port: int | None, locust_port: int | None) -> Iterator[Arena]:
+def open_arena(
+    model: str, home: Path | None, port: int | None, locust_port: int | None, *, blue_green: bool = False
+) -> Iterator[Arena]:
     """An arena in `home`, which is kept, or in a temporary folder. Whatever happens, nothing runs afterwards."""
     folder = home.absolute() if home is not None else Path(tempfile.mkdtemp(prefix="relevo-arena-"))
     folder.mkdir(parents=True, exist_ok=True)
     free = ports.free_ports(2)
-    arena = Arena(folder, model, port or free[0], locust_port or free[1])
+    arena = Arena(folder, model, port or free[0], locust_port or free[1], blue_green)
     # What runs in this very process (the killed monitor of scripts/monitor_fault.py) finds the same home.
     before = os.environ.get("RELEVO_HOME")
     os.environ["RELEVO_HOME"] = str(folder)

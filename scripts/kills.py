@@ -1,4 +1,4 @@
-"""kill -9 of `relevo deploy-canary`, again and again, in every scenario: is the verdict the one it would have been?
+"""kill -9 of `relevo deploy-canary` or `deploy-blue-green`, again and again, in every scenario: is the verdict the one it would have been?
 
 python -m scripts.kills --kills 100 --output docs/measured/kills.md
 
@@ -27,7 +27,7 @@ from scripts.demo import EXPECTED
 from scripts.kills_results import Killed, Result, render
 from scripts.monitor_fault import kill_monitor
 from scripts.records import Ended, Store
-from scripts.soak import back_to_version_1, settled, wrong_end
+from scripts.soak import back_to_version_1, serving, settled, wrong_end
 from scripts.soak_results import Cell, commit
 from scripts.users import Users, read_bodies
 from scripts.watch import EnvoyWatch
@@ -47,10 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Kill until the number is reached and every scenario was met in every way. 0 when nothing was wrong."""
     options = _parser().parse_args(arguments)
     scenarios = options.only or list(EXPECTED)
-    shadows = {"on": (True,), "off": (False,), "both": (True, False)}[options.shadow]
+    blue_green = options.strategy == "blue-green"
+    # A new colour is always rehearsed, and charts/model has values for iris.
+    shadows = (True,) if blue_green else {"on": (True,), "off": (False,), "both": (True, False)}[options.shadow]
     results: list[Result] = []
     try:
-        with open_arena(options.model, options.home, options.port, options.locust_port) as arena:
+        with open_arena(options.model, options.home, options.port, options.locust_port, blue_green=blue_green) as arena:
             arena.train(scenarios)
             arena.up()
             rng = random.Random(options.seed)
@@ -79,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.kills", description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=100, help="at least so many in all")
     parser.add_argument("--seed", type=int, default=1, help="of the random moments")
+    parser.add_argument("--strategy", default="canary", choices=["canary", "blue-green"])
     parser.add_argument("--shadow", choices=["on", "off", "both"], default="both")
     parser.add_argument("--only", action="append", choices=list(EXPECTED), help="this scenario; may be given again")
     parser.add_argument("--only-way", choices=["transition", "random"], help="kill in this way alone")
@@ -125,7 +128,7 @@ class _Rollout:
 
     def start(self) -> subprocess.Popen[bytes]:
         """The command, the first time or again."""
-        command = self.arena.deploy_canary(version_of(self.cell.scenario), shadow=self.cell.shadow)
+        command = self.arena.deploy(version_of(self.cell.scenario), shadow=self.cell.shadow)
         return self.arena.start(command)
 
     def stored(self) -> Ended | None:
@@ -157,7 +160,7 @@ def _one(arena: Arena, cell: Cell, way: str, rng: random.Random) -> Result:
     rollout = _Rollout(arena, cell, store, store.count(), began + ROLLOUT_SECONDS)
     users = Users(arena.port, arena.model, read_bodies(arena.rows))
     with EnvoyWatch(arena.admin_port, arena.model) as watch:
-        stable = next(iter(settled(watch).weights))
+        stable = serving(settled(watch))
         with users, _monitor_fault(cell):
             code, kills = _drive(rollout, way, rng)
         at_end, seen, tally = watch.last, watch.take(), users.take()

@@ -179,7 +179,8 @@ def read_weights(dump: Any, service: str) -> tuple[dict[str, int], str] | None:
     for config in (dump or {}).get("configs", []):
         for host in config.get("route_config", {}).get("virtual_hosts", []):
             if host.get("name") == service:
-                route = host["routes"][0]
+                # Routes of testers, who name a colour, have no weights.
+                route = next(one for one in host["routes"] if "weighted_clusters" in one.get("route", {}))
                 shares = route["route"]["weighted_clusters"]["clusters"]
                 added = {
                     one["header"]["key"]: one["header"]["value"] for one in route.get("response_headers_to_add", [])
