@@ -22,6 +22,7 @@ __all__ = [
     "limited",
     "read",
     "replayed",
+    "send_binary",
     "send_body",
     "send_json",
 ]
@@ -100,4 +101,15 @@ async def send_body(send: Send, status: int, body: bytes, headers: Headers = ())
     """Answer with a body that is JSON already."""
     fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
     await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_binary(send: Send, body: bytes, json_length: int) -> None:
+    """Answer with a body of JSON up to `json_length` and of tensors behind it."""
+    fields = [
+        (b"content-type", b"application/octet-stream"),
+        (b"inference-header-content-length", b"%d" % json_length),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
     await send({"type": "http.response.body", "body": body})

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from relevo import errors
 from relevo.serving.asgi import AsgiApp, Receive, Scope, Send
 from relevo.serving.revision import Revision
 
@@ -82,6 +83,10 @@ def _build(revision: Revision) -> Any:
         from relevo.serving.application import build
 
         app = build(revision)
+        try:
+            revision.load_large()
+        except errors.RelevoError as error:
+            _log.warning("large requests stay with ONNX Runtime: %s", error)
     finally:
         sys.setswitchinterval(before)
     _log.debug("KServe's application is there after %.1f s", monotonic() - began)

@@ -19,14 +19,14 @@ from time import perf_counter
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
-import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from grpc import aio
 
 from relevo.serving import limits
 from relevo.serving.health import Health
 from relevo.serving.refusals import InvalidRequest, ModelFailed, NotFound, Overloaded
-from relevo.serving.revision import CLASS_OUTPUT, PROBABILITY_OUTPUT, Revision
+from relevo.serving.revision import Revision
+from relevo.serving.schema import PROBABILITY_OUTPUT
 from relevo.serving.tensors import Tensor, rows_from_tensors
 
 __all__ = ["GrpcServer", "start"]
@@ -226,7 +226,13 @@ class _Calls:
     async def _infer(self, request: Any) -> Any:
         began = perf_counter()
         self._known(request.model_name, request.model_version)
-        wanted = _wanted(request)
+        parameters = {
+            name: value.bool_param if value.HasField("bool_param") else None
+            for name, value in request.parameters.items()
+            if name == PROBABILITY_OUTPUT
+        }
+        schema = self._revision.schema
+        wanted = [one.name for one in schema.wanted([(o.name, None) for o in request.outputs], parameters)]
         rows = rows_from_tensors(_tensors(request), self._revision.about)
         tallies = self._revision.tallies
         tallies.timed(_PREPROCESS, perf_counter() - began)
@@ -237,11 +243,8 @@ class _Calls:
             model_name=self._revision.name, model_version=self._revision.revision, id=request.id or str(uuid.uuid4())
         )
         for name in wanted:
-            if name == PROBABILITY_OUTPUT and scores is not None:
-                self._add(answer, name, "FP64", scores, raw=raw)
-            else:
-                kind = np.object_ if self._revision.string_classes else np.int64
-                self._add(answer, name, self._revision.class_datatype, np.array(classes, kind), raw=raw)
+            values, datatype = schema.array(name, classes, scores)
+            self._add(answer, name, datatype, values, raw=raw)
         tallies.timed(_POSTPROCESS, perf_counter() - began)
         return answer
 
@@ -249,7 +252,7 @@ class _Calls:
     def _add(answer: Any, name: str, datatype: str, values: Any, *, raw: bool) -> None:
         output = answer.outputs.add(name=name, datatype=datatype, shape=values.shape)
         if datatype == "BYTES":
-            texts = [str(value).encode() for value in values]
+            texts = [str(value).encode() for value in values.ravel()]
             if raw:
                 answer.raw_output_contents.append(b"".join(len(t).to_bytes(4, "little") + t for t in texts))
             else:
@@ -286,19 +289,3 @@ def _typed(item: Any) -> Tensor:
     field = _CONTENTS.get(item.datatype)
     data = list(getattr(item.contents, field)) if field is not None else []
     return Tensor(item.name, list(item.shape), item.datatype, data)
-
-
-def _wanted(request: Any) -> list[str]:
-    """The outputs that a call wants: those it lists, else the class, and the probabilities if the parameter asks for them."""
-    names = list(dict.fromkeys(output.name for output in request.outputs))
-    for name in names:
-        if name not in (CLASS_OUTPUT, PROBABILITY_OUTPUT):
-            raise InvalidRequest(f"outputs: {name!r} is not one of {CLASS_OUTPUT!r} and {PROBABILITY_OUTPUT!r}")
-    if names:
-        return names
-    if PROBABILITY_OUTPUT not in request.parameters:
-        return [CLASS_OUTPUT]
-    asked = request.parameters[PROBABILITY_OUTPUT]
-    if not asked.HasField("bool_param"):
-        raise InvalidRequest(f"parameters: {PROBABILITY_OUTPUT} must be true or false")
-    return [CLASS_OUTPUT, PROBABILITY_OUTPUT] if asked.bool_param else [CLASS_OUTPUT]

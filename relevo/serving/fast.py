@@ -1,8 +1,9 @@
-"""The fast path: the V2 requests in JSON that most clients send, from bytes to bytes, without KServe's application.
+"""The fast path: the V2 requests that most clients send, from bytes to bytes, without KServe's application.
 
 It answers a request only if it understands all of it and nothing about it is wrong or unusual: `understood` says None otherwise, and
 `front` hands the same bytes to KServe's application, whose answer is the right one by definition. So the two can differ only on
 requests that are answered with a prediction (or with the model's own failure), and tests/component/test_serving_paths.py compares those.
+`reading` knows what requests look like, `schema` what the model takes and answers.
 """
 
 from __future__ import annotations
@@ -17,55 +18,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevo.serving.limits import LARGEST_MAGNITUDE, MAX_ROWS
-from relevo.serving.revision import CLASS_OUTPUT, PROBABILITY_OUTPUT, Revision
-from relevo.serving.tensors import NUMERIC
+from relevo.serving.reading import flat_numbers, nested_numbers, tensors_of, values
+from relevo.serving.refusals import InvalidRequest
+from relevo.serving.revision import Revision
+from relevo.serving.schema import PROBABILITY_OUTPUT, Wanted
+from relevo.serving.tensors import rows_from_tensors
+from relevo.serving.values import NUMERIC
 
 __all__ = ["FastPath", "Understood"]
 
 _FEW = 32
 """Values up to which Python's own `min` and `max` are quicker than NumPy's."""
-_OUTPUTS = {CLASS_OUTPUT, PROBABILITY_OUTPUT}
 _PREPROCESS, _POSTPROCESS = 0, 2
-
-
-class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[float]
-    parameters: dict[str, Any] | None = None
-
-
-class _NestedTensor(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[list[float]]
-    parameters: dict[str, Any] | None = None
-
-
-class _Output(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    parameters: dict[str, Any] | None = None
-
-
-class _Flat(msgspec.Struct, forbid_unknown_fields=True):
-    inputs: list[_Tensor]
-    id: str | None = None
-    parameters: dict[str, Any] | None = None
-    outputs: list[_Output] | None = None
-
-
-class _Nested(_Flat, forbid_unknown_fields=True):
-    inputs: list[_NestedTensor]  # type: ignore[assignment]
+_NOT_OURS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(slots=True)
 class Understood:
-    """A valid request: the rows [rows, features] that it brings, the outputs that it wants, and its id."""
+    """A valid request: the rows that it brings, the outputs that it wants, and its id."""
 
-    rows: NDArray[np.float64]
-    wanted: tuple[str, ...]
+    rows: Any
+    wanted: tuple[Wanted, ...]
     id: str | None
     seconds: float
     """What it took to understand it."""
@@ -73,7 +46,7 @@ class Understood:
     @property
     def probabilities(self) -> bool:
         """Whether they are wanted."""
-        return PROBABILITY_OUTPUT in self.wanted
+        return any(one.name == PROBABILITY_OUTPUT for one in self.wanted)
 
 
 class FastPath:
@@ -81,27 +54,36 @@ class FastPath:
 
     def __init__(self, revision: Revision) -> None:
         self._revision = revision
+        self._about = revision.about
+        self._schema = revision.schema
         self._input = revision.about.input.name
+        self._numbers = revision.about.input.kind == "tensor"
         self._width = len(revision.about.feature_names)
-        self._flat = msgspec.json.Decoder(_Flat).decode
-        self._nested = msgspec.json.Decoder(_Nested).decode
         encode = self._encode = msgspec.json.Encoder().encode
         self._head = b'{"model_name":%b,"model_version":%b,"id":' % (encode(revision.name), encode(revision.revision))
-        self._one = {c: self._class_output(1, encode(c)) for c in revision.about.classes}
+        self._plain = self._schema.wanted(None, None)
+        # What one row of a classifier can be answered with.
+        self._one = {c: self._in_json(self._plain[0].name, (1,), encode([c])) for c in revision.about.classes}
 
-    def understood(self, body: bytes) -> Understood | None:
-        """The request, or None if KServe's application is to answer it."""
+    def understood(self, body: bytes, json_length: int = 0) -> Understood | None:
+        """The request, or None if KServe's application is to answer it. `json_length` is 0 for a body that is all JSON."""
         began = perf_counter()
-        # What this path skips (a key's escapes, say) it does not check; in ASCII nothing can be wrong with it.
-        request = self._decoded(body) if body.isascii() else None
-        if request is None or len(request.inputs) != 1:
-            return None
-        item = request.inputs[0]
-        if item.name != self._input or item.parameters or item.datatype not in NUMERIC:
-            return None
-        wanted = self._wanted(request)
-        rows = self._rows(item)
-        if wanted is None or rows is None:
+        try:
+            found = self._in_numbers(body) if self._numbers and json_length == 0 else None
+            if found is None:
+                found = self._in_values(body, json_length)
+            if found is None:
+                return None
+            request, rows = found
+            # One output listed twice is answered twice by KServe.
+            if request.outputs and len({output.name for output in request.outputs}) != len(request.outputs):
+                return None
+            wanted = self._plain
+            if request.outputs or request.parameters:
+                if request.parameters and not request.parameters.keys() <= {PROBABILITY_OUTPUT, "binary_data_output"}:
+                    return None
+                wanted = self._schema.wanted(request.listed(), request.parameters)
+        except (InvalidRequest, *_NOT_OURS):
             return None
         return Understood(rows, wanted, request.id, perf_counter() - began)
 
@@ -109,30 +91,40 @@ class FastPath:
         """Count that this request is answered here. Call it once, before the model is asked."""
         self._revision.tallies.timed(_PREPROCESS, request.seconds)
 
-    def _decoded(self, body: bytes) -> Any:
+    def _in_numbers(self, body: bytes) -> tuple[Any, Any] | None:
+        """A request with the one tensor of numbers that most models take."""
+        # What this path skips (a key's escapes, say) it does not check; in ASCII nothing can be wrong with it.
+        if not body.isascii():
+            return None
+        request: Any
         try:
-            return self._flat(body)
+            request = flat_numbers(body)
         except msgspec.ValidationError:
-            pass
-        except (msgspec.DecodeError, RecursionError):
+            try:
+                request = nested_numbers(body)
+            except msgspec.ValidationError:
+                return None
+        if len(request.inputs) != 1:
             return None
-        try:
-            return self._nested(body)
-        except (msgspec.DecodeError, RecursionError):
+        item = request.inputs[0]
+        if item.name != self._input or item.parameters or item.datatype not in NUMERIC or item.datatype == "FP16":
             return None
+        rows = self._rows(item)
+        return None if rows is None else (request, rows)
 
-    def _wanted(self, request: Any) -> tuple[str, ...] | None:
-        if request.outputs:
-            names = tuple(output.name for output in request.outputs)
-            plain = set(names) <= _OUTPUTS and len(set(names)) == len(names)
-            plain = plain and not request.parameters and not any(output.parameters for output in request.outputs)
-            return names if plain else None
-        if not request.parameters:
-            return (CLASS_OUTPUT,)
-        asked = request.parameters.get(PROBABILITY_OUTPUT)
-        if len(request.parameters) != 1 or not isinstance(asked, bool):
+    def _in_values(self, body: bytes, json_length: int) -> tuple[Any, Any] | None:
+        """Any other: several inputs, texts, missing values, tensors as bytes."""
+        if json_length > len(body):
             return None
-        return (CLASS_OUTPUT, PROBABILITY_OUTPUT) if asked else (CLASS_OUTPUT,)
+        head = body[:json_length] if json_length else body
+        if not head.isascii():
+            head.decode()
+        request = values(head)
+        rest = memoryview(body)[json_length:] if json_length else memoryview(b"")
+        tensors = tensors_of(request, rest, binary=bool(json_length))
+        if not tensors:
+            return None
+        return request, rows_from_tensors(tensors, self._about)
 
     def _rows(self, item: Any) -> NDArray[np.float64] | None:
         width, shape, data = self._width, item.shape, item.data
@@ -157,32 +149,49 @@ class FastPath:
             return None
         return rows
 
-    def answer(self, request: Understood, classes: list[Any], scores: NDArray[np.float64] | None) -> bytes:
-        """The answer's body: what KServe's application would send, but for white space."""
+    def answer(
+        self, request: Understood, found: list[Any], scores: NDArray[np.float64] | None
+    ) -> tuple[bytes, int | None]:
+        """The answer's body: what KServe's application would send, but for white space. And where its JSON ends, if bytes follow it."""
         began = perf_counter()
         name = self._new_id() if request.id is None or request.id == "" else self._encode(request.id)
-        outputs = []
-        for wanted in request.wanted:
-            if wanted == PROBABILITY_OUTPUT and scores is not None:
-                outputs.append(self._scores_output(scores))
-            elif len(classes) == 1:
-                outputs.append(self._one[classes[0]])
-            else:
-                outputs.append(self._class_output(len(classes), self._encode(classes)[1:-1]))
-        body = b'%b%b,"parameters":null,"outputs":[%b]}' % (self._head, name, b",".join(outputs))
+        length = None
+        if any(one.binary for one in request.wanted):
+            parts = [self._output(one, found, scores) for one in request.wanted]
+            head = b'%b%b,"outputs":[%b]}' % (self._head, name, b",".join(part[0] for part in parts))
+            body, length = b"".join([head, *(part[1] for part in parts)]), len(head)
+        else:
+            outputs = b",".join([self._json_output(one, found, scores) for one in request.wanted])
+            body = b'%b%b,"parameters":null,"outputs":[%b]}' % (self._head, name, outputs)
         self._revision.tallies.timed(_POSTPROCESS, perf_counter() - began)
-        return body
+        return body, length
 
-    def _class_output(self, rows: int, data: bytes) -> bytes:
-        kind = self._revision.class_datatype.encode()
-        return b'{"name":"predict","shape":[%d],"datatype":"%b","parameters":null,"data":[%b]}' % (rows, kind, data)
+    def _json_output(self, wanted: Wanted, found: list[Any], scores: NDArray[np.float64] | None) -> bytes:
+        if wanted.name == PROBABILITY_OUTPUT and scores is not None:
+            return self._in_json(wanted.name, scores.shape, self._encode(scores.ravel().tolist()))
+        if len(found) == 1 and found[0] in self._one:
+            return self._one[found[0]]
+        width = self._schema.width
+        shape = (len(found) // width, width) if width else (len(found),)
+        return self._in_json(wanted.name, shape, self._encode(found))
 
-    def _scores_output(self, scores: NDArray[np.float64]) -> bytes:
-        data = self._encode(scores.ravel().tolist())
-        return b'{"name":"predict_proba","shape":[%d,%d],"datatype":"FP64","parameters":null,"data":%b}' % (
-            *scores.shape,
-            data,
-        )
+    def _in_json(self, name: str, shape: tuple[int, ...], data: bytes) -> bytes:
+        kind = b"FP64" if name == PROBABILITY_OUTPUT else self._schema.predict.datatype.encode()
+        form = b'{"name":"%b","shape":%b,"datatype":"%b","parameters":null,"data":%b}'
+        return form % (name.encode(), self._encode(shape), kind, data)
+
+    def _output(self, wanted: Wanted, found: list[Any], scores: NDArray[np.float64] | None) -> tuple[bytes, bytes]:
+        """One output of an answer that has bytes behind its JSON: KServe leaves out there what is null."""
+        if not wanted.binary:
+            return self._json_output(wanted, found, scores).replace(b'"parameters":null,', b"", 1), b""
+        array, kind = self._schema.array(wanted.name, found, scores)
+        if kind == "BYTES":
+            texts = [str(value).encode() for value in array.ravel()]
+            raw = b"".join([len(text).to_bytes(4, "little") + text for text in texts])
+        else:
+            raw = array.tobytes()
+        form = b'{"name":"%b","shape":%b,"datatype":"%b","parameters":{"binary_data_size":%d}}'
+        return form % (wanted.name.encode(), self._encode(array.shape), kind.encode(), len(raw)), raw
 
     @staticmethod
     def _new_id() -> bytes:

@@ -23,20 +23,19 @@ from relevo.serving.asgi import (
     limited,
     read,
     replayed,
+    send_binary,
     send_body,
     send_json,
 )
 from relevo.serving.fast import FastPath
 from relevo.serving.limits import MAX_BODY_BYTES
+from relevo.serving.reading import json_length
 from relevo.serving.refusals import InvalidRequest, ModelFailed, Overloaded
 from relevo.serving.revision import Revision
 from relevo.serving.tensors import rows_from_lists
 
-__all__ = ["is_plain_json", "wrap"]
+__all__ = ["wrap"]
 
-_JSON = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
-_UNUSUAL = frozenset({b"inference-header-content-length", b"ce-specversion", b"content-encoding"})
-"""Headers that make a request one for KServe's application: binary tensors, CloudEvents."""
 _CLOSE = [(b"connection", b"close")]
 _KINDS = {400: "invalid", 404: "other", 405: "other", 413: "too_large"}
 """What an error of this status is counted as."""
@@ -77,8 +76,12 @@ class _Front:
             return
         path = scope["path"]
         try:
-            if path in self._infer_paths and scope["method"] == "POST" and is_plain_json(scope["headers"]):
-                await self._infer(scope, receive, send)
+            if path in self._infer_paths and scope["method"] == "POST":
+                length = json_length(scope["headers"], MAX_BODY_BYTES)
+                if length is None:
+                    await self._pass_on(scope, limited(scope, receive), send)
+                else:
+                    await self._infer(scope, receive, send, length)
             elif scope["method"] == "GET" and path in self._views:
                 await send_json(send, *self._views[path]())
             elif scope["method"] == "GET" and path == "/metrics":
@@ -92,14 +95,14 @@ class _Front:
         except Gone:
             return
 
-    async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _infer(self, scope: Scope, receive: Receive, send: Send, length: int) -> None:
         message = await receive()
         body = message.get("body", b"")
         if message.get("more_body", False) or len(body) > MAX_BODY_BYTES:
             body = await read(limited(scope, receive, len(body)), body)
         elif message["type"] == "http.disconnect":
             raise Gone
-        request = self._fast.understood(body)
+        request = self._fast.understood(body, length)
         if request is None:
             await self._pass_on(scope, replayed(body, receive), send)
             return
@@ -116,7 +119,11 @@ class _Front:
         except Overloaded as error:
             await send_json(send, 503, {"error": str(error)}, _retry(error))
         else:
-            await send_body(send, 200, self._fast.answer(request, classes, scores))
+            answer, ends = self._fast.answer(request, classes, scores)
+            if ends is None:
+                await send_body(send, 200, answer)
+            else:
+                await send_binary(send, answer, ends)
 
     def _live(self) -> tuple[int, Any]:
         return (200, {"live": True}) if self._revision.live else (503, {"error": "Server is not live."})
@@ -184,27 +191,21 @@ class _Front:
         if not isinstance(body, dict) or "features" not in body:
             raise InvalidRequest('features: is missing; the body must be {"features": [...]}')
         features = body["features"]
-        several = isinstance(features, list) and features and all(isinstance(row, list) for row in features)
-        if not several and (not isinstance(features, list) or len(features) != len(about.feature_names)):
+        several = isinstance(features, list) and features and all(isinstance(row, list | dict) for row in features)
+        if about.input.kind == "text":
+            several = isinstance(features, list)
+        elif (
+            about.input.kind == "tensor"
+            and not several
+            and (not isinstance(features, list) or len(features) != len(about.feature_names))
+        ):
             count = f"has {len(features)} values" if isinstance(features, list) else "is no list"
             raise InvalidRequest(f"features: {count}, must be {len(about.feature_names)} numbers")
         rows = rows_from_lists(features if several else [features], "features", about)
-        classes, _ = await self._revision.predict(rows, probabilities=False)
-        return {"prediction": classes if several else classes[0]}
+        values, _ = await self._revision.predict(rows, probabilities=False)
+        predicted = self._revision.schema.by_row(values)
+        return {"prediction": predicted if several else predicted[0]}
 
 
 def _retry(error: Overloaded) -> list[tuple[bytes, bytes]]:
     return [(b"retry-after", b"%d" % error.retry_after_seconds)]
-
-
-def is_plain_json(headers: list[tuple[bytes, bytes]], largest: int = MAX_BODY_BYTES) -> bool:
-    """Whether the headers are those of a JSON body, with nothing about them that KServe's application should see."""
-    kind = None
-    for name, value in headers:
-        if name == b"content-type":
-            if kind is not None:
-                return False
-            kind = value
-        elif name in _UNUSUAL or (name == b"content-length" and int(value) > largest):
-            return False
-    return kind in _JSON

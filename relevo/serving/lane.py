@@ -16,7 +16,7 @@ import orjson
 from relevo.serving.asgi import CERTIFICATE
 from relevo.serving.connections import BODY, IDLE, Connection, Watch
 from relevo.serving.fast import FastPath
-from relevo.serving.front import is_plain_json
+from relevo.serving.reading import json_length
 from relevo.serving.refusals import ModelFailed
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ __all__ = ["lane"]
 
 _LARGEST_BODY = 4 * 1024
 """Of what is answered here. A larger one is likely to need a thread, and would then be read twice."""
+_JSON = b"content-type: application/json\r\n"
+_BINARY = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
 
 
 def lane(watch: Watch, *, fast: bool = True, gate: Gate | None = None) -> Callable[..., Connection]:
@@ -47,6 +49,7 @@ class _Lane(Connection):
         self._gate = gate
         self._certificate: str | None = None
         self._taken: list[bytes] | None = None
+        self._json_length = 0
         self._stamp: tuple[Any, bytes] = (None, b"")
 
     def connection_made(self, transport: Any) -> None:
@@ -77,12 +80,13 @@ class _Lane(Connection):
             and not self.parser.should_upgrade()
             and not self._crowded
             and not self._deaf
-            and is_plain_json(self.headers, _LARGEST_BODY)
+            and (length := json_length(self.headers, _LARGEST_BODY)) is not None
             # Whom the gate does not know at once is asked for, and refused, by `guard`.
             and (self._gate is None or self._gate.admit(self.headers, self._certificate) is not None)
         ):
             self._taken = []
             self._phase = BODY
+            self._json_length = length
         else:
             self._hand_over()
 
@@ -116,7 +120,7 @@ class _Lane(Connection):
         self._phase = IDLE
         body = b"".join(self._taken)
         self._taken = None
-        request = self._fast.understood(body)
+        request = self._fast.understood(body, self._json_length)
         if request is None or not self._revision.is_quick(len(request.rows)):
             self._hand_over()
             super().on_body(body)
@@ -128,16 +132,18 @@ class _Lane(Connection):
         except ModelFailed as error:
             self._write(b"HTTP/1.1 500 Internal Server Error\r\n", orjson.dumps({"error": str(error)}))
         else:
-            self._write(b"HTTP/1.1 200 OK\r\n", self._fast.answer(request, classes, scores))
+            answer, ends = self._fast.answer(request, classes, scores)
+            self._write(b"HTTP/1.1 200 OK\r\n", answer, _JSON if ends is None else _BINARY % ends)
 
-    def _write(self, status: bytes, body: bytes) -> None:
+    def _write(self, status: bytes, body: bytes, kind: bytes = _JSON) -> None:
         source = self.server_state.default_headers  # uvicorn replaces the list when the date changes
         if self._stamp[0] is not source:
             lines = b"".join(b"%b: %b\r\n" % header for header in source)
-            self._stamp = (source, lines + b"content-type: application/json\r\n")
+            self._stamp = (source, lines)
         keep = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive() and not self._watch.draining
         close = b"" if keep else b"connection: close\r\n"
-        self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (status, self._stamp[1], close, len(body), body))
+        head = b"%b%b%b%bcontent-length: %d\r\n\r\n" % (status, self._stamp[1], kind, close, len(body))
+        self.transport.write(head + body)
         if not keep:
             self.transport.close()
         self.on_response_complete()

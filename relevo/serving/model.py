@@ -11,10 +11,12 @@ import numpy as np
 import orjson
 from kserve import InferOutput, InferRequest, InferResponse
 from kserve.model import InferenceVerb
+from kserve.protocol.infer_type import RequestedOutput
 from numpy.typing import NDArray
 
 from relevo.serving.refusals import InvalidRequest
-from relevo.serving.revision import CLASS_OUTPUT, PROBABILITY_OUTPUT, Revision
+from relevo.serving.revision import Revision
+from relevo.serving.schema import PROBABILITY_OUTPUT, Wanted
 from relevo.serving.tensors import Tensor, rows_from_lists, rows_from_tensors
 
 __all__ = ["PackagedModel"]
@@ -64,51 +66,48 @@ class PackagedModel(kserve.Model):  # type: ignore[misc]
         self._timed(_PREPROCESS, began)
         classes, _ = await self._revision.predict(rows, probabilities=False)
         self._timed(_POSTPROCESS, perf_counter())
-        return {"predictions": classes}
+        return {"predictions": self._revision.schema.by_row(classes)}
 
     async def _predict_v2(self, request: InferRequest) -> InferResponse:
         began = perf_counter()
         _check_id(request.id)
-        wanted = self._wanted_outputs(request)
+        listed = request.request_outputs
+        wanted = self._revision.schema.wanted(
+            [(output.name, output.parameters) for output in listed] if listed else None, request.parameters
+        )
         rows = rows_from_tensors(_tensors(request), self._about)
         self._timed(_PREPROCESS, began)
-        classes, scores = await self._revision.predict(rows, probabilities=PROBABILITY_OUTPUT in wanted)
+        classes, scores = await self._revision.predict(
+            rows, probabilities=any(one.name == PROBABILITY_OUTPUT for one in wanted)
+        )
         began = perf_counter()
         answer = InferResponse(
             response_id=request.id or str(uuid.uuid4()),
             model_name=self.name,
             model_version=self._revision.revision,
-            infer_outputs=[self._output(name, classes, scores) for name in wanted],
-            use_binary_outputs=bool(request.use_binary_outputs),
-            requested_outputs=request.request_outputs,
+            infer_outputs=[self._output(one, classes, scores) for one in wanted],
+            # KServe takes the form of each output from here only.
+            requested_outputs=[
+                RequestedOutput(one.name, {"binary_data": one.binary}) for one in _as_listed(wanted, listed)
+            ],
         )
         self._timed(_POSTPROCESS, began)
         return answer
 
-    def _output(self, name: str, classes: list[Any], scores: NDArray[np.float64] | None) -> InferOutput:
-        array = np.array(classes, np.object_ if self._revision.string_classes else np.int64)
-        datatype = self._revision.class_datatype
-        if name == PROBABILITY_OUTPUT and scores is not None:
-            array, datatype = scores, "FP64"
-        output = InferOutput(name, list(array.shape), datatype)
+    def _output(self, wanted: Wanted, classes: list[Any], scores: NDArray[np.float64] | None) -> InferOutput:
+        array, datatype = self._revision.schema.array(wanted.name, classes, scores)
+        output = InferOutput(wanted.name, list(array.shape), datatype)
         output.set_data_from_numpy(array, binary_data=False)
         return output
 
-    def _wanted_outputs(self, request: InferRequest) -> list[str]:
-        """The outputs to compute: what the request lists, else the class, and the probabilities if the parameter asks for them."""
-        if request.request_outputs:
-            names = list(dict.fromkeys(output.name for output in request.request_outputs))
-            for name in names:
-                if name not in (CLASS_OUTPUT, PROBABILITY_OUTPUT):
-                    raise InvalidRequest(f"outputs: {name!r} is not one of {CLASS_OUTPUT!r} and {PROBABILITY_OUTPUT!r}")
-            return names
-        asked = (request.parameters or {}).get(PROBABILITY_OUTPUT, False)
-        if not isinstance(asked, bool):
-            raise InvalidRequest(f"parameters: {PROBABILITY_OUTPUT} must be true or false")
-        return [CLASS_OUTPUT, PROBABILITY_OUTPUT] if asked else [CLASS_OUTPUT]
-
     def _timed(self, stage: int, began: float) -> None:
         self._revision.tallies.timed(stage, perf_counter() - began)
+
+
+def _as_listed(wanted: tuple[Wanted, ...], listed: Any) -> list[Wanted]:
+    """`wanted` as often and in the order in which the request lists its outputs."""
+    by_name = {one.name: one for one in wanted}
+    return [by_name[output.name] for output in listed] if listed else list(wanted)
 
 
 def _tensors(request: InferRequest) -> list[Tensor]:

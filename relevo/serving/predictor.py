@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from relevo import errors
 from relevo.packaging.package import Package
 from relevo.packaging.session import open_session
+from relevo.packaging.speed import one_job
 
-__all__ = ["Predictor", "load_predictor"]
+__all__ = ["Predictor", "load_large", "load_predictor"]
 
 Rows = NDArray[np.float64]
 _MANY_ROWS = 64
@@ -25,9 +26,10 @@ _SLOW_SECONDS = 0.02
 
 
 class Predictor:
-    """Answers rows [rows, features] with classes [rows], and on request with probabilities [rows, classes].
+    """Answers rows with classes or values [rows] or [rows, outputs], and on request with probabilities [rows, classes].
 
-    `both` is None for a model without probabilities.
+    Rows are float64 [rows, features], a pandas DataFrame or texts [rows], as the package says. `both` is None for a model without
+    probabilities.
     """
 
     def __init__(self, classes: Callable[[Rows], NDArray[Any]], both: Callable[[Rows], tuple[Any, Any]] | None) -> None:
@@ -42,14 +44,16 @@ class Predictor:
         if self._both is None:
             raise NotImplementedError("this model has no probabilities")
         labels, scores = self._both(rows)
+        # Of several outputs there is one array each.
+        scores = np.stack(scores, axis=1) if isinstance(scores, list) else scores
         return np.asarray(labels), np.asarray(scores, dtype=np.float64)
 
     def seconds(self, rows: int) -> float:
         """About how long an answer takes, as `measure` found it: infinite if the model was never seen to answer."""
         return self._seconds[0] + self._seconds[1] * rows
 
-    def measure(self, row: Rows) -> None:
-        """Answer `row` [1, features] a few times, alone and repeated: no request then pays for what the model sets up lazily.
+    def measure(self, row: Any) -> None:
+        """Answer `row`, one of them, a few times, alone and repeated: no request then pays for what the model sets up lazily.
 
         A model that raises on this very row may have its reasons: that is an answer to a request, not to starting.
         """
@@ -57,7 +61,7 @@ class Predictor:
             if self._both is not None:
                 self.answer(row, probabilities=True)
             one = self._best(row)
-            many = self._best(np.repeat(row, _MANY_ROWS, axis=0))
+            many = self._best(_repeated(row, _MANY_ROWS))
             per_row = max(many - one, 0.0) / (_MANY_ROWS - 1)
             self._seconds = (max(one - per_row, 0.0), per_row)
 
@@ -72,15 +76,64 @@ class Predictor:
         return best
 
 
+class TwoPredictors(Predictor):
+    """The ONNX form for small requests, and scikit-learn, once it is loaded, for those of `from_rows` rows and more.
+
+    Both answer the same; which is faster was measured when the package was made.
+    """
+
+    def __init__(self, small: Predictor, from_rows: int) -> None:
+        super().__init__(small._classes, small._both)
+        self._from_rows = from_rows
+        self._large: Predictor | None = None
+
+    def add(self, large: Predictor) -> None:
+        """scikit-learn is there."""
+        self._large = large
+
+    def answer(self, rows: Rows, *, probabilities: bool) -> tuple[NDArray[Any], Rows | None]:
+        """As `Predictor` does."""
+        if self._large is not None and len(rows) >= self._from_rows:
+            return self._large.answer(rows, probabilities=probabilities)
+        return super().answer(rows, probabilities=probabilities)
+
+    def seconds(self, rows: int) -> float:
+        """As `Predictor` does."""
+        if self._large is not None and rows >= self._from_rows:
+            return self._large.seconds(rows)
+        return super().seconds(rows)
+
+
 def load_predictor(package: Package) -> Predictor:
-    """Load the model and measure it.
+    """Load the model and measure it. What is to answer large requests besides is loaded later, by `load_large`.
 
     Raises:
         errors.BadInput: the model does not load here.
     """
-    predictor = _onnx(package) if package.metadata.runtime == "onnx" else _sklearn(package)
+    about = package.metadata
+    predictor = _onnx(package) if about.runtime == "onnx" else _sklearn(package)
+    if about.runtime == "onnx" and about.sklearn_from_rows is not None:
+        predictor = TwoPredictors(predictor, about.sklearn_from_rows)
     predictor.measure(package.heldout().x[:1])
     return predictor
+
+
+def load_large(package: Package, predictor: Predictor) -> None:
+    """Load scikit-learn as well, if it is faster for large requests: it takes seconds, so the server is ready before.
+
+    Raises:
+        errors.BadInput: the model does not load here.
+    """
+    if isinstance(predictor, TwoPredictors):
+        large = _sklearn(package)
+        large.measure(package.heldout().x[:1])
+        predictor.add(large)
+
+
+def _repeated(row: Any, count: int) -> Any:
+    if hasattr(row, "iloc"):
+        return row.iloc[[0] * count]
+    return np.repeat(row, count, axis=0)
 
 
 def _onnx(package: Package) -> Predictor:
@@ -96,15 +149,12 @@ def _onnx(package: Package) -> Predictor:
     run = session.run
     return Predictor(
         classes=lambda rows: run(label, {name: rows})[0],
-        both=lambda rows: run(None, {name: rows}),
+        both=(lambda rows: run(None, {name: rows})) if len(session.get_outputs()) > 1 else None,
     )
 
 
 def _sklearn(package: Package) -> Predictor:
-    estimator = package.estimator()
-    if hasattr(estimator, "get_params"):
-        # A pool of threads per request costs more than the prediction of a row.
-        estimator.set_params(**{key: 1 for key in estimator.get_params() if key.split("__")[-1] == "n_jobs"})
-    if not hasattr(estimator, "predict_proba"):
+    estimator = one_job(package.estimator())
+    if not package.metadata.probabilities or not hasattr(estimator, "predict_proba"):
         return Predictor(estimator.predict, None)
     return Predictor(estimator.predict, lambda rows: (estimator.predict(rows), estimator.predict_proba(rows)))

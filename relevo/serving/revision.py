@@ -14,20 +14,18 @@ from threading import get_ident
 from time import monotonic, perf_counter
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from relevo.packaging.package import Package
-from relevo.serving.predictor import Predictor, load_predictor
+from relevo.serving.predictor import Predictor, load_large, load_predictor
 from relevo.serving.refusals import ModelFailed, Overloaded
+from relevo.serving.schema import Schema
 from relevo.serving.tallies import Tallies
 
-__all__ = ["CLASS_OUTPUT", "PROBABILITY_OUTPUT", "Revision"]
+__all__ = ["Revision"]
 
 _log = logging.getLogger(__name__)
 
-CLASS_OUTPUT = "predict"
-PROBABILITY_OUTPUT = "predict_proba"
 INLINE_SECONDS = 0.0005
 """A prediction that takes no longer is computed at once, on the event loop: handing it to a thread would cost as much again."""
 _PREDICT_THREADS = 2
@@ -37,9 +35,10 @@ MAX_WAITING = 64
 """Requests that may wait for the model in any case."""
 _PREPROCESS, _PREDICT, _POSTPROCESS = range(3)
 
-Rows = NDArray[np.float64]
+Rows = Any
+"""float64 [rows, features], a pandas DataFrame, or texts [rows]: what the package's model takes."""
 Answer = tuple[list[Any], Any]
-"""The classes as Python values, and the probabilities [rows, classes] or None."""
+"""The classes or values as Python values, flat, and the probabilities or None: `Schema` knows their shapes and types."""
 
 
 class Revision:
@@ -53,8 +52,8 @@ class Revision:
         self.revision = revision
         self.about = package.metadata
         self.ready = False
-        self.string_classes = isinstance(self.about.classes[0], str)
-        self.tallies = Tallies(name, revision, self.about.classes, workers=workers)
+        self.schema = Schema(self.about)
+        self.tallies = Tallies(name, revision, self.schema.labels, workers=workers)
         self._predictor: Predictor | None = None
         self._stuck_seconds = stuck_seconds
         self._running: dict[int, float] = {}
@@ -62,11 +61,6 @@ class Revision:
         self._waiting = 0
         # Off the event loop: while a slow model computes, health checks and other requests are still answered.
         self._threads = ThreadPoolExecutor(_PREDICT_THREADS, thread_name_prefix="predict")
-
-    @property
-    def class_datatype(self) -> str:
-        """Of the output `predict`, as V2 names it."""
-        return "BYTES" if self.string_classes else "INT64"
 
     @property
     def platform(self) -> str:
@@ -80,17 +74,11 @@ class Revision:
 
     def metadata(self) -> dict[str, Any]:
         """What V2's metadata says of the model: its version is the revision."""
-        about = self.about
-        rows = [{"name": about.input.name, "datatype": about.input.datatype, "shape": [-1, len(about.feature_names)]}]
         return {
             "name": self.name,
             "versions": [self.revision],
             "platform": self.platform,
-            "inputs": rows,
-            "outputs": [
-                {"name": CLASS_OUTPUT, "datatype": self.class_datatype, "shape": [-1]},
-                {"name": PROBABILITY_OUTPUT, "datatype": "FP64", "shape": [-1, len(about.classes)]},
-            ],
+            **self.schema.metadata(),
         }
 
     def load(self) -> None:
@@ -98,6 +86,10 @@ class Revision:
         self._predictor = load_predictor(self.package)
         self.tallies.loaded(self.about.version, self.about.runtime)
         self.ready = True
+
+    def load_large(self) -> None:
+        """Load what answers large requests faster, where there is such; it may take seconds, and requests are answered meanwhile."""
+        load_large(self.package, self.predictor)
 
     @property
     def predictor(self) -> Predictor:
@@ -111,7 +103,7 @@ class Revision:
         return self.predictor.seconds(rows) <= INLINE_SECONDS
 
     def predict_now(self, rows: Rows, *, probabilities: bool) -> Answer:
-        """The class of each row [rows, features], computed here and now. Call it from the event loop only.
+        """What the model says of each row, computed here and now. Call it from the event loop only.
 
         Raises:
             ModelFailed: the model raised.
@@ -160,10 +152,10 @@ class Revision:
             del self._running[thread]
 
     def _counted(self, answer: tuple[NDArray[Any], Any], began: float) -> Answer:
-        classes = answer[0].tolist()
+        values = self.schema.listed(answer[0])
         self.tallies.timed(_PREDICT, perf_counter() - began)
-        self.tallies.predicted(classes)
-        return classes, answer[1]
+        self.tallies.predicted(self.schema.counted(values))
+        return values, answer[1]
 
     def _failed(self, error: Exception, began: float) -> ModelFailed:
         self.tallies.timed(_PREDICT, perf_counter() - began)

@@ -6,8 +6,6 @@ import asyncio
 import copy
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,83 +14,17 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from model import train
-from relevo.packaging import load_package
-from relevo.serving import application, front
-from relevo.serving.revision import Revision
+from tests.component.both_paths import BINARY, JSON, LENGTH, PATH, Served, compare
 
 pytestmark = pytest.mark.component
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 ONE_ROW = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": ROW}]}
-JSON = [(b"content-type", b"application/json")]
-PATH = "/v2/models/iris/infer"
 MODELS = {
     "onnx": ["--trees", "16"],
     "sklearn": ["--trees", "4", "--runtime", "sklearn"],
     "raises": ["--categories", "strict", "--train-share", "0.6"],
 }
-
-
-@dataclass
-class Answer:
-    """What came back, and what the server counted meanwhile."""
-
-    status: int
-    kind: bytes
-    body: Any
-    counted: list[float]
-    fast: bool
-
-
-class Served:
-    """One package behind both paths, called as uvicorn calls them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.package = load_package(folder)
-        self.revision = Revision("iris", self.package, "iris-predictor-00007")
-        self.revision.load()
-        app = application.build(self.revision)
-        self.passed_on = 0
-        self.fast = front.wrap(self._count(app), self.revision)
-        self.slow = front.wrap(app, self.revision, fast=False)
-
-    def _count(self, app: Any) -> Any:
-        async def counted(*arguments: Any) -> None:
-            self.passed_on += 1
-            await app(*arguments)
-
-        return counted
-
-    async def ask(self, app: Any, body: bytes, path: str, headers: list[tuple[bytes, bytes]]) -> Answer:
-        """Call `app` once."""
-        sent: list[Any] = []
-        parts = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def receive() -> Any:
-            return parts.pop(0) if parts else {"type": "http.disconnect"}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-            "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
-            "headers": [*headers, (b"content-length", b"%d" % len(body))], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2),
-        }  # fmt: skip
-        before, passed_on = list(self.revision.tallies.row), self.passed_on
-        await app(scope, receive, send)
-        changed = [after - was for after, was in zip(self.revision.tallies.row, before, strict=True)]
-        answered = dict(sent[0]["headers"])
-        body = json.loads(b"".join(message.get("body", b"") for message in sent[1:]))
-        assert int(answered[b"content-length"]) == sum(len(m.get("body", b"")) for m in sent[1:])
-        return Answer(sent[0]["status"], answered[b"content-type"], body, counts(changed), passed_on == self.passed_on)
-
-
-def counts(row: list[float]) -> list[float]:
-    """The changes that do not depend on how long things took: each histogram's count, then all the counters."""
-    width, stages = 16, 3
-    histograms = [sum(row[s * width : (s + 1) * width - 1]) for s in range(stages)]
-    return [*histograms, *row[stages * width :]]
 
 
 @pytest.fixture(scope="module")
@@ -223,24 +155,6 @@ paths = st.sampled_from(
 )
 
 
-def compare(served: Served, loop: asyncio.AbstractEventLoop, body: bytes, path: str, headers: Any) -> Answer:
-    """Ask both paths and hold them to be the same."""
-    quick = loop.run_until_complete(served.ask(served.fast, body, path, headers))
-    slow = loop.run_until_complete(served.ask(served.slow, body, path, headers))
-    for answer in (quick, slow):
-        if answer.status == 200 and not _gives_id(body):
-            answer.body["id"] = "generated"
-    same = (quick.status, quick.kind, quick.body) == (slow.status, slow.kind, slow.body)
-    assert same, f"{body!r} gives\n{quick.status} {quick.body} fast, but\n{slow.status} {slow.body}"
-    assert quick.counted == slow.counted
-    assert slow.status in (200, 400, 404) or (slow.status == 500 and "the model failed" in slow.body["error"])
-    return quick
-
-
-def _gives_id(body: bytes) -> bool:
-    return bool(json.loads(body).get("id"))
-
-
 @pytest.mark.parametrize("model", MODELS)
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(body=bodies(), path=paths, headers=kinds)
@@ -301,3 +215,65 @@ def test_ordinary_requests_take_the_fast_path(
             assert answer.fast
             statuses.add(answer.status)
     assert statuses == ({200, 500} if model == "raises" else {200})
+
+
+@st.composite
+def binary_requests(draw: st.DrawFn) -> tuple[bytes, Any]:
+    """A request with its tensor as bytes, and its headers: right, or with lengths that lie, or with values that are none."""
+    rows = draw(st.sampled_from([1, 1, 3, 40]))
+    values = np.array(draw(st.lists(st.floats(0, 8, width=16), min_size=4 * rows, max_size=4 * rows)))
+    values[0] = draw(st.sampled_from([1.0, 1.0, 1.0, -1.0, np.nan, np.inf, 1e31]))
+    datatype, dtype = draw(
+        st.sampled_from(
+            [("FP64", "<f8")] * 4
+            + [("FP32", "<f4"), ("FP16", "<f2"), ("INT8", "<i1"), ("UINT64", "<u8"), ("BYTES", "<f8")]
+        )
+    )
+    with np.errstate(all="ignore"):
+        raw = (values if dtype[1] == "f" else np.nan_to_num(values, posinf=1) % 100).astype(dtype).tobytes()
+    lie = draw(st.sampled_from([0, 0, 0, 0, 0, 1, -1, 8]))
+    size: Any = draw(st.sampled_from([len(raw)] * 6 + [len(raw) + lie, -1, True, "8", None]))
+    item = {"name": "x", "shape": [rows, 4], "datatype": datatype, "parameters": {"binary_data_size": size}}
+    request: dict[str, Any] = {"inputs": [item]}
+    flags = st.fixed_dictionaries(
+        {}, optional={name: st.sampled_from([True, True, False, 1]) for name in ("binary_data_output", "predict_proba")}
+    )
+    own = st.sampled_from(
+        [{}, {"parameters": {"binary_data": True}}, {"parameters": {"binary_data": False}}, {"parameters": {"a": 1}}]
+    )
+    request |= draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "parameters": flags,
+                "outputs": st.lists(st.builds(lambda name, more: {"name": name, **more}, names, own), max_size=2),
+                "id": st.text(max_size=3),
+            },
+        )
+    )
+    head = json.dumps(request).encode()
+    length = len(head) + draw(st.sampled_from([0] * 8 + [1, -1, 10**6]))
+    kind = draw(st.sampled_from([BINARY] * 6 + [[], JSON, [(b"content-type", b"application/octet-stream; a=b")]]))
+    return head + raw[: len(raw) - max(lie, 0)] + b"!" * max(-lie, 0), [*kind, (LENGTH, b"%d" % length)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(request=binary_requests())
+def test_both_paths_read_and_write_the_same_bytes(
+    served: dict[str, Served], loop: asyncio.AbstractEventLoop, model: str, request: tuple[bytes, Any]
+) -> None:
+    """Tensors as bytes, asked and answered: the same status, the same JSON, the same bytes behind it, the same counts."""
+    answer = compare(served[model], loop, request[0], PATH, request[1])
+    event(f"{answer.status} {'fast' if answer.fast else 'passed on'}")
+
+
+def test_binary_requests_take_the_fast_path(served: dict[str, Served], loop: asyncio.AbstractEventLoop) -> None:
+    """All held-out rows as bytes, with every form of answer."""
+    held = served["onnx"].package.heldout().x
+    item = {"name": "x", "shape": list(held.shape), "datatype": "FP64", "parameters": {"binary_data_size": held.nbytes}}
+    outputs = [{"name": "predict", "parameters": {"binary_data": True}}, {"name": "predict_proba"}]
+    for more in ({}, {"parameters": {"binary_data_output": True, "predict_proba": True}}, {"outputs": outputs}):
+        head = json.dumps({"inputs": [item], **more}).encode()
+        answer = compare(served["onnx"], loop, head + held.tobytes(), PATH, [*BINARY, (LENGTH, b"%d" % len(head))])
+        assert (answer.status, answer.fast) == (200, True)

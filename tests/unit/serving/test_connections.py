@@ -18,6 +18,7 @@ from relevo.serving import limits
 from relevo.serving.connections import Connection, Watch
 from relevo.serving.revision import Revision
 from relevo.serving.tallies import ERROR_KINDS
+from tests.unit.serving.about import about
 
 HEAD = b"POST /echo HTTP/1.1\r\nhost: a\r\n"
 
@@ -26,8 +27,7 @@ class Served:
     """A listening server of `Connection`s, whose application says how long the body was, and what its test sees of it."""
 
     def __init__(self, **options: int) -> None:
-        about = SimpleNamespace(classes=(0, 1), feature_names=("a", "b"), version="1", runtime="onnx")
-        self.revision = Revision("m", SimpleNamespace(metadata=about), "m-1")  # type: ignore[arg-type]
+        self.revision = Revision("m", SimpleNamespace(metadata=about()), "m-1")  # type: ignore[arg-type]
         self.watch = Watch(self.revision, **options)
         self.state = ServerState()
         self.state.default_headers = [(b"x-relevo-revision", b"m-1")]

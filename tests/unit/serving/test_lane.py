@@ -16,6 +16,7 @@ from relevo.serving.connections import Watch
 from relevo.serving.lane import lane
 from relevo.serving.predictor import Predictor
 from relevo.serving.revision import Revision
+from tests.unit.serving.about import about
 
 BODY = json.dumps({"id": "7", "inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}]}).encode()
 PLAIN = (
@@ -27,19 +28,7 @@ PLAIN = (
 class Package:
     """As much of a package as a revision reads before it is loaded."""
 
-    class metadata:  # noqa: N801
-        """Its metadata."""
-
-        classes = (0, 1)
-        feature_names = ("a", "b")
-        version = "1"
-        runtime = "onnx"
-
-        class input:  # noqa: N801
-            """Its input."""
-
-            name = "x"
-            datatype = "FP64"
+    metadata = about(runtime="onnx")
 
 
 class Transport(asyncio.Transport):

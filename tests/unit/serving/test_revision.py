@@ -13,6 +13,7 @@ from relevo.serving import revision as module
 from relevo.serving.predictor import Predictor
 from relevo.serving.refusals import Overloaded
 from relevo.serving.revision import Revision
+from tests.unit.serving.about import about
 
 ROWS = np.zeros((1, 2))
 
@@ -24,8 +25,7 @@ def slow_revision(release: threading.Event, *, stuck_seconds: float = 120.0) -> 
         assert release.wait(20)
         return np.zeros(len(rows), np.int64)
 
-    about = SimpleNamespace(classes=(0, 1), feature_names=("a", "b"), version="1", runtime="sklearn")
-    found = Revision("m", SimpleNamespace(metadata=about), "m-1", stuck_seconds=stuck_seconds)  # type: ignore[arg-type]
+    found = Revision("m", SimpleNamespace(metadata=about()), "m-1", stuck_seconds=stuck_seconds)  # type: ignore[arg-type]
     found._predictor = Predictor(classes, None)
     return found
 

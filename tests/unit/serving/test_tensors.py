@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from relevo.serving.limits import MAX_ROWS
 from relevo.serving.refusals import InvalidRequest
 from relevo.serving.tensors import Tensor, rows_from_lists, rows_from_tensors
+from tests.unit.serving.about import about
 
-ABOUT = SimpleNamespace(input=SimpleNamespace(name="x"), feature_names=("a", "b"))
+ABOUT = about()
 
 
 def infer(*inputs: Tensor):
     """The rows that a request with these inputs gives."""
-    return rows_from_tensors(inputs, ABOUT)  # type: ignore[arg-type]
+    return rows_from_tensors(inputs, ABOUT)
 
 
 def test_flat_and_nested_data_mean_the_same() -> None:
@@ -64,7 +63,7 @@ def test_binary_tensors_of_every_numeric_type_are_read(dtype: str) -> None:
         (Tensor("x", [1, 2], "FP64", [1, 1e31]), "is beyond"),
         (Tensor("x", [1, 2], "FP64", [1, 10**400]), "whole number that FP64 cannot"),
         (Tensor("x", [1, 2], "INT64", [1, 1.5]), "not all values are whole numbers"),
-        (Tensor("x", [1, 2], "FP64", [[1], 2]), "mixes numbers and lists"),
+        (Tensor("x", [1, 2], "FP64", [[1], 2]), "mixes values and lists"),
         (Tensor("x", [1, 2], "FP64", [[[1, 2]]]), "nested deeper"),
         (Tensor("x", [1, 2], "FP64", None), "has no data"),
     ],
@@ -88,4 +87,4 @@ def test_a_raw_tensor_must_be_as_long_as_its_shape_says() -> None:
 def test_lists_that_are_no_rows_are_refused(value: object) -> None:
     """V1 bodies are held to the same rules."""
     with pytest.raises(InvalidRequest, match="instances"):
-        rows_from_lists(value, "instances", ABOUT)  # type: ignore[arg-type]
+        rows_from_lists(value, "instances", ABOUT)
