@@ -24,6 +24,7 @@ WORKER_PORT: Final = 5557
 
 _MOST: Final = 63
 _PACKAGE: Final = "/package"
+_CREDENTIAL: Final = "/etc/relevo/credential"
 _REQUESTS_PER_USER: Final = 5.0
 _STOP_SECONDS: Final = 10
 
@@ -46,6 +47,8 @@ class Workload:
     workers: int = 1
     image: str = ""
     requests_per_user: float = _REQUESTS_PER_USER
+    credential_secret: str = ""
+    """The Secret with what the requests carry, where not anybody may ask."""
 
     @property
     def name(self) -> str:
@@ -138,7 +141,15 @@ def _master(workload: Workload) -> dict[str, Any]:
 def _worker(workload: Workload) -> dict[str, Any]:
     arguments = ["--worker", "--master-host", workload.name, "--master-port", str(WORKER_PORT)]
     arguments += ["--package", _PACKAGE]
+    volumes = [_TMP]
+    if workload.credential_secret:
+        arguments += ["--credential", _CREDENTIAL]
+        # The files are root's and the group's, which is the pod's own.
+        secret = {"secretName": workload.credential_secret, "defaultMode": 0o440}
+        volumes.append({"name": "credential", "secret": secret})
     container = _container(workload, arguments, memory_mib=160)
+    if workload.credential_secret:
+        container["volumeMounts"].append({"name": "credential", "mountPath": _CREDENTIAL, "readOnly": True})
     spread = {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
@@ -162,13 +173,13 @@ def _worker(workload: Workload) -> dict[str, Any]:
             }
         )
         container["volumeMounts"].append({**mount, "readOnly": True})
-        pod |= {"initContainers": [copy], "volumes": [_TMP, {"name": "package", "emptyDir": {}}]}
+        pod |= {"initContainers": [copy], "volumes": [*volumes, {"name": "package", "emptyDir": {}}]}
     elif scheme == "pvc":
         claim, _, path = place.partition("/")
         mount = {"name": "package", "mountPath": _PACKAGE, "readOnly": True} | ({"subPath": path} if path else {})
         container["volumeMounts"].append(mount)
         source = {"claimName": claim, "readOnly": True}
-        pod |= {"volumes": [_TMP, {"name": "package", "persistentVolumeClaim": source}]}
+        pod |= {"volumes": [*volumes, {"name": "package", "persistentVolumeClaim": source}]}
     else:
         raise _no_rows(workload, f"is {scheme}://, and rows come from oci:// and pvc:// only")
     return {**pod, "containers": [container]}

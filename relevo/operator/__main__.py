@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from pathlib import Path
 
 from relevo.errors import BadInput, RelevoError
 
@@ -21,6 +22,7 @@ def main() -> int:
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # What follows loads SciPy and the clients; --help need not wait for that.
+    from relevo.access.credential import Credential
     from relevo.operator.program import Options, run
     from relevo.operator.wiring import Wiring
     from relevo.platforms.cluster_api import connect
@@ -41,6 +43,8 @@ def main() -> int:
             load_url=arguments.load_url,
             kourier_url=arguments.kourier_url,
             prometheus_url=arguments.prometheus,
+            credential=Credential(arguments.credential) if arguments.credential else None,
+            credential_secret=arguments.credential_secret,
         )
         run(options, cluster, wiring)
     except RelevoError as error:
@@ -62,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--context", help="the kubeconfig's context, for an operator that does not run in the cluster")
     options.add_argument(
         "--prometheus", default="", metavar="URL", help="Prometheus, for rollouts whose sources name it"
+    )
+    options.add_argument(
+        "--credential", type=Path, metavar="FOLDER", help="what smoke tests carry, where models ask for it"
+    )
+    options.add_argument(
+        "--credential-secret", default="", metavar="NAME", help="the Secret beside a Rollout with what its load carries"
     )
     outside = options.add_argument_group("where the cluster's parts answer, seen from outside (for development)")
     outside.add_argument("--gateway", default="", metavar="URL", help="Kourier's gateway, http://127.0.0.1:8080 say")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+from relevo.access.credential import Credential
 from relevo.errors import BadInput
 from relevo.evidence.kourier import Gateway, Gateways, KourierSource, gateways_of
 from relevo.evidence.prometheus import PrometheusSource
@@ -61,6 +62,10 @@ class Wiring:
     kourier_url: str = ""
     """Where one gateway's statistics answer, for the same."""
     prometheus_url: str = ""
+    credential: Credential | None = None
+    """What the smoke tests carry; None where anybody may ask."""
+    credential_secret: str = ""
+    """The Secret, in a Rollout's namespace, with what its load carries."""
 
     def platform(self, namespace: str) -> Platform:
         """Where traffic is shifted, for one Rollout: it remembers what it wrote."""
@@ -78,7 +83,7 @@ class Wiring:
 
     def parts(self, resource: Resource, spec: RolloutSpec, state: RolloutState) -> Parts:
         """The parts of one run. Raises `BadInput`."""
-        smoke_test = MetadataSmokeTest(spec.target)
+        smoke_test = MetadataSmokeTest(spec.target, credential=self.credential)
         if not expand(spec) or state.is_first:
             load = NoLoad()
             return Parts((), load, smoke_test)
@@ -98,6 +103,7 @@ class Wiring:
             target=spec.target,
             stable_uri=state.stable_uri,
             workers=spec.load.workers,
+            credential_secret=self.credential_secret,
         )
         return KubernetesLoad(self.cluster, workload, url=self.load_url or None)
 

@@ -1,12 +1,13 @@
 """What `helm test` runs inside the cluster: send one V2 request and check the answer.
 
 Arguments: the base URL, the model's name, the row as JSON (empty: ones) and the class expected (empty: any). With --tag COLOUR the
-request carries Knative's header that pins it to that colour; with --revision TEXT the answer's revision must contain it. Standard
-library only.
+request carries Knative's header that pins it to that colour; with --revision TEXT the answer's revision must contain it. An API key in
+the environment variable RELEVO_KEY goes along. Standard library only.
 """
 
 import argparse
 import json
+import os
 import sys
 import time
 import urllib.error
@@ -18,7 +19,10 @@ DEADLINE_SECONDS = 90.0
 def ask(url: str, body: dict | None = None, headers: dict[str, str] | None = None) -> tuple[dict, dict[str, str]]:
     """The JSON of a 2xx answer and its headers in lower case; raises OSError otherwise."""
     data = json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(url, data=data, headers={"content-type": "application/json", **(headers or {})})
+    own = {"content-type": "application/json"}
+    if os.environ.get("RELEVO_KEY"):
+        own["x-api-key"] = os.environ["RELEVO_KEY"].strip()
+    request = urllib.request.Request(url, data=data, headers={**own, **(headers or {})})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer), {name.lower(): value for name, value in answer.headers.items()}
 

@@ -40,6 +40,7 @@ class Server:
         self.answer: dict[str, Any] = {"model_name": "iris", "outputs": [{"name": "predict", "data": [0]}]}
         self.bodies: list[dict[str, Any]] = []
         self.tags: list[str | None] = []
+        self.keys: list[str | None] = []
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def server() -> Iterator[Server]:
 
         def do_POST(self) -> None:
             stub.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            stub.keys.append(self.headers.get("X-API-Key"))
             stub.tags.append(self.headers.get("Knative-Serving-Tag"))
             self._reply(stub.answer)
 
@@ -82,6 +84,14 @@ def test_row_of_ones(program: ModuleType, server: Server) -> None:
     """Without a row it sends as many ones as the model takes."""
     assert program.main([server.url, "iris", "[]", ""]) == 0
     assert server.bodies[0]["inputs"][0]["data"] == [1.0, 1.0]
+
+
+def test_carries_the_key_it_is_given(program: ModuleType, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the environment, where a Secret puts it; without one there is no such header."""
+    program.main([server.url, "iris", "[]", ""])
+    monkeypatch.setenv("RELEVO_KEY", "relevo_1_2\n")
+    program.main([server.url, "iris", "[]", ""])
+    assert server.keys == [None, "relevo_1_2"]
 
 
 def test_pinned_to_a_colour(program: ModuleType, server: Server) -> None:

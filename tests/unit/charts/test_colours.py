@@ -6,6 +6,8 @@ from functools import cache
 
 import pytest
 
+from relevo.access.settings import read_access
+from relevo.serving.__main__ import _parser
 from tests.unit.charts.rendered import KUBERNETES, Chart, render
 from tests.unit.charts.test_relevo import confined
 from tests.unit.charts.tools import CHARTS, run
@@ -125,3 +127,51 @@ def test_one_test_program() -> None:
     """Both charts ask by the same program; a chart cannot read a file of another."""
     files = [(CHARTS / chart / "files/ask.py").read_text() for chart in ("model", "model-route")]
     assert files[0] == files[1]
+
+
+ACCESS = (
+    "access.keysSecret=iris-keys",
+    "access.oidc.issuer=https://id.example.com:8443/realm",
+    "access.oidc.audience=iris",
+)
+
+
+def test_access_is_off_unless_a_value_says_so() -> None:
+    """Without it there is neither an argument nor a Secret."""
+    predictor = colour("blue").one("InferenceService")["spec"]["predictor"]
+    assert "volumes" not in predictor
+    assert "volumeMounts" not in predictor["model"]
+
+
+def test_access_is_what_the_server_takes() -> None:
+    """The argument is read by the server's own parser, its files lie in the mounted Secrets, and the issuer can be reached."""
+    chart = colour(
+        "blue", *ACCESS, "access.oidc.caSecret=issuer", "access.oidc.claims.scope=predict", "access.metrics=closed"
+    )
+    predictor = chart.one("InferenceService")["spec"]["predictor"]
+    options = _parser().parse_args(["--package=/mnt/models", *predictor["model"]["args"]])
+    access = read_access(options.access)
+    assert access.metrics == "closed"
+    assert access.oidc is not None
+    assert (access.oidc.audience, access.oidc.claims) == ("iris", {"scope": "predict"})
+    mounts = {mount["name"]: mount["mountPath"] for mount in predictor["model"]["volumeMounts"]}
+    assert [str(path.parent) for path in (*access.keys, access.oidc.ca_file)] == [
+        mounts["access-keys"],
+        mounts["access-issuer"],
+    ]
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in predictor["volumes"]}
+    assert secrets == {"access-keys": "iris-keys", "access-issuer": "issuer"}
+    (rule,) = chart.one("NetworkPolicy")["spec"]["egress"]
+    assert [port["port"] for port in rule["ports"]] == [8443, 53, 53]
+
+
+@pytest.mark.parametrize("chart", ["colour", "route"])
+def test_test_pod_carries_a_key_from_a_secret(chart: str) -> None:
+    """Where the model asks for one; the key itself is in no manifest."""
+    setting = "test.credentialSecret=relevo-credential"
+    pod = (colour("blue", setting) if chart == "colour" else route(setting)).one("Pod")["spec"]
+    (variable,) = pod["containers"][0]["env"]
+    assert variable == {
+        "name": "RELEVO_KEY",
+        "valueFrom": {"secretKeyRef": {"name": "relevo-credential", "key": "key"}},
+    }

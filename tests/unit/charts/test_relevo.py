@@ -25,6 +25,7 @@ VARIANTS = {
     "one replica": ("operator.replicas=1",),
     "all namespaces": ("watch.allNamespaces=true", *EVERYTHING),
     "two namespaces": ("watch.namespaces={team-a,team-b}", "gateway.enabled=false"),
+    "access": ("access.keysSecret=relevo-keys",),
     "its own namespace": ("watch.namespaces=null", "crd.create=false", "runtime.create=false"),
 }
 
@@ -367,6 +368,71 @@ class TestRuntime:
                     assert model["protocolVersion"] in runtime["spec"]["protocolVersions"]
 
 
+class TestAccess:
+    """Who may ask the models, and what relevo itself carries."""
+
+    ALL = (
+        "access.keysSecret=relevo-keys",
+        "access.oidc.issuer=https://id.example.com/realm",
+        "access.oidc.audience=relevo",
+        "access.oidc.caSecret=issuer-ca",
+        "access.tls.secret=relevo-tls",
+        "access.tls.clientCertificates=true",
+        "access.metrics=closed",
+        "access.credentialSecret=relevo-credential",
+    )
+
+    def test_off_by_default(self) -> None:
+        """Without a value no argument asks for anything and no Secret is mounted."""
+        runtime = rendered().one("ClusterServingRuntime")["spec"]
+        assert not [a for a in runtime["containers"][0]["args"] if "access" in a]
+        assert not [volume for volume in runtime["volumes"] if "secret" in volume]
+        assert not [a for a in operator(rendered())["args"] if "credential" in a]
+
+    def test_the_argument_is_what_the_server_takes(self) -> None:
+        """The server's own parser reads it, and every file that it names lies in a Secret that is mounted there."""
+        from relevo.access.settings import read_access
+        from relevo.serving.__main__ import _parser
+
+        runtime = rendered(*self.ALL).one("ClusterServingRuntime")["spec"]
+        (container,) = runtime["containers"]
+        access = read_access(_parser().parse_args(container["args"]).access)
+        assert access.metrics == "closed"
+        assert access.oidc is not None
+        assert access.tls is not None
+        files = [*access.keys, access.oidc.ca_file, access.tls.certificate, access.tls.key, access.tls.client_ca]
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        secrets = {volume["name"]: volume.get("secret", {}).get("secretName") for volume in runtime["volumes"]}
+        found = {str(file): secrets[mounts[str(file.parent)]] for file in files if file is not None}
+        assert found == {
+            "/etc/relevo/keys/keys.jsonl": "relevo-keys",
+            "/etc/relevo/issuer/ca.crt": "issuer-ca",
+            "/etc/relevo/tls/tls.crt": "relevo-tls",
+            "/etc/relevo/tls/tls.key": "relevo-tls",
+            "/etc/relevo/tls/ca.crt": "relevo-tls",
+        }
+
+    def test_probes_speak_what_the_server_does(self) -> None:
+        """HTTPS with a certificate, HTTP without; the paths are those that need no credential."""
+        for settings, scheme in ((self.ALL, "HTTPS"), (("access.keysSecret=relevo-keys",), None)):
+            (container,) = rendered(*settings).one("ClusterServingRuntime")["spec"]["containers"]
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                assert container[probe]["httpGet"].get("scheme") == scheme
+                assert container[probe]["httpGet"]["path"].startswith("/v2/health/")
+
+    def test_the_operator_carries_the_credential_and_still_reads_no_secret(self) -> None:
+        """It is mounted, the load's is named, and no right on secrets is granted."""
+        chart = rendered(*self.ALL)
+        container = operator(chart)
+        assert {"--credential=/etc/relevo/credential", "--credential-secret=relevo-credential"} <= set(
+            container["args"]
+        )
+        assert {"name": "credential", "mountPath": "/etc/relevo/credential", "readOnly": True} in container[
+            "volumeMounts"
+        ]
+        assert allowed(chart, "", "secrets") == {}
+
+
 class TestMonitoring:
     """What needs the Prometheus Operator or Grafana is made on request only."""
 
@@ -407,7 +473,7 @@ def test_operators_arguments_are_its_own() -> None:
     """The operator knows every option that the chart gives it."""
     command = [sys.executable, "-m", "relevo.operator", "--help"]
     usage = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
-    for settings in VARIANTS.values():
+    for settings in (*VARIANTS.values(), TestAccess.ALL):
         container = operator(rendered(*settings))
         assert container["command"] == ["python", *command[1:3]]
         for argument in container["args"]:

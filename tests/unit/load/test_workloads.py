@@ -111,3 +111,18 @@ def test_every_rollouts_name_gives_names_that_kubernetes_takes(rollout: str) -> 
     name = load_name(rollout)
     assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)
     assert load_name(rollout[:-1] + ("a" if rollout[-1] != "a" else "b")) != name
+
+
+@pytest.mark.parametrize("uri", ["oci://dev.local/iris:1", "pvc://models/iris/1"])
+def test_workers_carry_a_credential_from_a_secret(uri: str) -> None:
+    """Where the models ask for one: mounted for reading, named on the command line; the master, which asks nobody, has none."""
+    workload = Workload("ns", "iris", "u", "r", "iris", uri, credential_secret="relevo-credential")
+    master, worker = pods(workload)
+    assert "relevo-credential" not in str(master)
+    (container,) = worker["containers"]
+    folder = container["args"][container["args"].index("--credential") + 1]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == folder]
+    assert mount["readOnly"]
+    (volume,) = [volume for volume in worker["volumes"] if volume["name"] == mount["name"]]
+    assert volume["secret"]["secretName"] == "relevo-credential"
+    assert "credential" not in str(pods(Workload("ns", "iris", "u", "r", "iris", uri)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from relevo.access.credential import Credential
 from relevo.operator.edits import changes_between
 from relevo.operator.events import reason_of
 from relevo.operator.recording import thinned
@@ -74,12 +76,14 @@ class Model(BaseHTTPRequestHandler):
     """A V2 model of four features that fails as often as the test says."""
 
     hosts: ClassVar[list[str]] = []
+    authorizations: ClassVar[list[str | None]] = []
     failures = 0
 
     def do_GET(self) -> None:
         self._answer(200, {"inputs": [{"name": "x", "shape": [-1, 4], "datatype": "FP64"}]})
 
     def do_POST(self) -> None:
+        Model.authorizations.append(self.headers["authorization"])
         Model.hosts.append(self.headers["host"])
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         assert body["inputs"][0]["shape"] == [1, 4]
@@ -103,7 +107,7 @@ class Model(BaseHTTPRequestHandler):
 def address() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Model)
     Thread(target=server.serve_forever, daemon=True).start()
-    Model.hosts, Model.failures = [], 0
+    Model.hosts, Model.failures, Model.authorizations = [], 0, []
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
@@ -119,6 +123,16 @@ def test_an_addresss_fragment_is_its_host(address: str) -> None:
     """Through a gateway a revision is told by its Host."""
     MetadataSmokeTest("iris", requests=1).run(f"{address}#latest-iris.default.example.com")
     assert Model.hosts == ["latest-iris.default.example.com"]
+
+
+def test_smoke_requests_carry_a_credential_where_there_is_one(address: str, tmp_path: Path) -> None:
+    """Beside the Host, if there is one; without a credential there is no such header."""
+    (tmp_path / "key").write_text("relevo_1_2")
+    MetadataSmokeTest("iris", requests=1).run(address)
+    credential = Credential(tmp_path)
+    MetadataSmokeTest("iris", requests=1, credential=credential).run(f"{address}#latest-iris.default.example.com")
+    assert Model.authorizations == [None, "Bearer relevo_1_2"]
+    assert Model.hosts[-1] == "latest-iris.default.example.com"
 
 
 def test_failed_smoke_requests_are_counted_and_quoted(address: str) -> None:
