@@ -17,13 +17,14 @@ SHORT: dict[str, tuple[str, ...]] = {
     "plan_time": ("--ticks", "300"),
     "operating_table": ("300",),
     "shift_traffic": ("--requests", "20000", "--changes", "25", "--every", "1"),
+    "local_switches": ("--requests", "10000", "--changes", "40"),
     "rollback_delay": ("--runs", "3"),
     "engine_cost": ("--runs", "1"),
     "serving": ("--models", "rf100", "--rounds", "3", "--seconds", "2"),
 }
 """Each benchmark, and what makes it short."""
 
-OWN_HOME = ("shift_traffic", "rollback_delay", "engine_cost")
+OWN_HOME = ("shift_traffic", "local_switches", "rollback_delay", "engine_cost")
 """Those that need trained models. They share a home, so that each model is trained once."""
 
 

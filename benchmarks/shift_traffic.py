@@ -22,7 +22,7 @@ import multiprocessing
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -37,7 +37,7 @@ from scripts.arena import Arena, ArenaError, open_arena, say
 from scripts.soak_results import commit, conditions
 from scripts.users import Client, read_bodies
 
-__all__ = ["Change", "Sent", "effects", "main"]
+__all__ = ["Change", "Sent", "command_of", "effects", "main", "parser", "prepared", "publish", "under_load"]
 
 WEIGHTS = (1, 10, 50, 100, 50, 10, 1, 0)
 LONGEST_SECONDS = 1500.0
@@ -68,15 +68,7 @@ class Change:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print. 0 when no request failed and none went astray."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.shift_traffic", description=__doc__.partition("\n")[0])
-    parser.add_argument("--requests", type=int, default=200_000, help="at least")
-    parser.add_argument("--changes", type=int, default=50, help="at least")
-    parser.add_argument("--every", type=float, default=2.0, help="seconds between two changes")
-    parser.add_argument("--processes", type=int, default=2, help="of the client")
-    parser.add_argument("--connections", type=int, default=4, help="per process")
-    parser.add_argument("--home", type=Path, help="RELEVO_HOME with packages; a temporary folder unless given")
-    parser.add_argument("--output", type=Path, help="write the page there too")
-    options = parser.parse_args(arguments)
+    options = parser("shift_traffic", __doc__, changes=50, every=2.0).parse_args(arguments)
     try:
         with open_arena("iris", options.home, None, None) as arena:
             arena.train(["healthy"])
@@ -85,24 +77,60 @@ def main(arguments: list[str] | None = None) -> int:
     except ArenaError as error:
         say(f"error: {error}")
         return 1
-    page, fine = _page(changes, sent, revisions, _command(arguments))
-    print(page)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page, encoding="utf-8")
+    page, fine = _page(changes, sent, revisions, command_of("shift_traffic", arguments))
+    publish(page, options.output)
     return 0 if fine else 1
+
+
+def parser(name: str, head: str | None, *, changes: int, every: float) -> argparse.ArgumentParser:
+    """The arguments of a benchmark that changes routes under load, with its own defaults."""
+    made = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=(head or "").partition("\n")[0])
+    made.add_argument("--requests", type=int, default=200_000, help="at least")
+    made.add_argument("--changes", type=int, default=changes, help="at least")
+    made.add_argument("--every", type=float, default=every, help="seconds between two changes")
+    made.add_argument("--processes", type=int, default=2, help="of the client")
+    made.add_argument("--connections", type=int, default=4, help="per process")
+    made.add_argument("--home", type=Path, help="RELEVO_HOME with packages; a temporary folder unless given")
+    made.add_argument("--output", type=Path, help="write the page there too")
+    return made
+
+
+def publish(page: str, output: Path | None) -> None:
+    """Print a page, and write it where that is wanted."""
+    print(page)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(page, encoding="utf-8")
 
 
 def _measure(arena: Arena, options: argparse.Namespace) -> tuple[list[Change], list[Sent], tuple[str, str]]:
     platform = LocalPlatform(arena.home, resolve=resolve)
+    label = f"bench-{time.time():.0f}"
+
+    def change(number: int) -> Change:
+        return _change(platform, arena.model, label, number, WEIGHTS[(number - 1) % len(WEIGHTS)] if number else 0)
+
+    try:
+        revisions = prepared(platform, arena)
+        return *under_load(arena, options, label, change), revisions
+    finally:
+        platform.close()
+
+
+def under_load(
+    arena: Arena, options: argparse.Namespace, label: str, change: Callable[[int], Change]
+) -> tuple[list[Change], list[Sent]]:
+    """Make change after change, numbered from 0, while clients send: until both numbers of the options are reached.
+
+    Raises:
+        ArenaError: a client ended, or it takes too long.
+    """
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     counts = [context.Value("q", 0, lock=False) for _ in range(options.processes)]
     pipes, processes = [], []
     try:
-        revisions = _prepared(platform, arena)
-        label = f"bench-{time.time():.0f}"
-        changes = [_change(platform, arena.model, label, 0, 0)]
+        changes = [change(0)]
         for count in counts:
             ours, theirs = context.Pipe(duplex=False)
             work = (arena.port, arena.model, str(arena.rows), options.connections, label, stop, count, theirs)
@@ -115,30 +143,29 @@ def _measure(arena: Arena, options: argparse.Namespace) -> tuple[list[Change], l
             _require_alive(processes, deadline)
             time.sleep(0.05)
         began = time.monotonic()
-        for number, weight in enumerate(itertools.cycle(WEIGHTS), start=1):
+        for number in itertools.count(1):
             time.sleep(max(began + number * options.every - time.monotonic(), 0.0))
             _require_alive(processes, deadline)
             done = sum(count.value for count in counts)
             if done >= options.requests and number > options.changes:
                 break
-            changes.append(_change(platform, arena.model, label, number, weight))
+            changes.append(change(number))
             if number % 10 == 0:
                 say(f"{number} changes, {done:,} requests, {done / (time.monotonic() - began):.0f}/s")
         stop.set()
         sent = [Sent(*one) for pipe in pipes for one in pipe.recv()]
         for process in processes:
             process.join(30)
-        return changes, sent, revisions
+        return changes, sent
     finally:
         stop.set()
         for process in processes:
             process.join(5)
             if process.is_alive():
                 process.kill()
-        platform.close()
 
 
-def _prepared(platform: LocalPlatform, arena: Arena) -> tuple[str, str]:
+def prepared(platform: LocalPlatform, arena: Arena) -> tuple[str, str]:
     """Both revisions' names, once the candidate is ready."""
     platform.prepare(arena.model, ModelRef(f"oci://dev.local/{arena.model}:2"))
     deadline = time.monotonic() + READY_SECONDS
@@ -258,8 +285,9 @@ def _page(
     return "\n".join(lines) + "\n", not failed and not astray and not unlabelled
 
 
-def _command(arguments: list[str] | None) -> str:
-    return " ".join(["python -m benchmarks.shift_traffic", *(sys.argv[1:] if arguments is None else arguments)])
+def command_of(name: str, arguments: list[str] | None) -> str:
+    """How it was called."""
+    return " ".join([f"python -m benchmarks.{name}", *(sys.argv[1:] if arguments is None else arguments)])
 
 
 if __name__ == "__main__":
