@@ -39,28 +39,29 @@ CERTIFICATE = "relevo.certificate"
 
 
 class TooLarge(HTTPException):
-    """The body is longer than `MAX_BODY_BYTES`. FastAPI lets an HTTPException pass while it reads a body, and answers with it."""
+    """The body is longer than it may be. FastAPI lets an HTTPException pass while it reads a body, and answers with it."""
 
-    def __init__(self) -> None:
-        super().__init__(413, f"body: is larger than {MAX_BODY_BYTES} bytes")
+    def __init__(self, largest: int = MAX_BODY_BYTES) -> None:
+        more = "" if largest == MAX_BODY_BYTES else "; V2 in JSON or with binary tensors may be larger"
+        super().__init__(413, f"body: is larger than {largest} bytes{more}")
 
 
 class Gone(Exception):
     """The client went away before all of its request had come: there is nobody to answer."""
 
 
-def limited(scope: Scope, receive: Receive, seen: int = 0) -> Receive:
+def limited(scope: Scope, receive: Receive, *, seen: int = 0, largest: int = MAX_BODY_BYTES) -> Receive:
     """`receive`, raising `TooLarge` once more came than may come; at once if the request says that it will."""
     declared = dict(scope["headers"]).get(b"content-length", b"0")
-    if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-        raise TooLarge
+    if declared.isdigit() and int(declared) > largest:
+        raise TooLarge(largest)
 
     async def counted() -> Message:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > MAX_BODY_BYTES:
-            raise TooLarge
+        if seen > largest:
+            raise TooLarge(largest)
         return message
 
     return counted

@@ -27,8 +27,9 @@ from relevo.serving.asgi import (
     send_body,
     send_json,
 )
-from relevo.serving.fast import FastPath
-from relevo.serving.limits import MAX_BODY_BYTES
+from relevo.serving.fast import FastPath, Understood
+from relevo.serving.large import LARGE_BODY_BYTES, LargeBodies
+from relevo.serving.limits import MAX_BODY_BYTES, MAX_OTHER_BODY_BYTES
 from relevo.serving.reading import json_length
 from relevo.serving.refusals import InvalidRequest, ModelFailed, Overloaded
 from relevo.serving.revision import Revision
@@ -51,6 +52,7 @@ class _Front:
         self._app = app
         self._revision = revision
         self._fast = FastPath(revision)
+        self._large = LargeBodies(revision, self._fast)
         self._model_path = f"/v2/models/{revision.name}"
         self._version_path = f"{self._model_path}/versions/"
         self._infer_paths = frozenset(
@@ -79,7 +81,7 @@ class _Front:
             if path in self._infer_paths and scope["method"] == "POST":
                 length = json_length(scope["headers"], MAX_BODY_BYTES)
                 if length is None:
-                    await self._pass_on(scope, limited(scope, receive), send)
+                    await self._pass_on(scope, limited(scope, receive, largest=MAX_OTHER_BODY_BYTES), send)
                 else:
                     await self._infer(scope, receive, send, length)
             elif scope["method"] == "GET" and path in self._views:
@@ -89,7 +91,7 @@ class _Front:
             elif path == "/predict":
                 await self._predict(scope, receive, self._counting(send))
             else:
-                await self._pass_on(scope, limited(scope, receive), send)
+                await self._pass_on(scope, limited(scope, receive, largest=MAX_OTHER_BODY_BYTES), send)
         except TooLarge as error:
             await send_json(self._counting(send), error.status_code, {"error": error.detail}, _CLOSE)
         except Gone:
@@ -99,13 +101,15 @@ class _Front:
         message = await receive()
         body = message.get("body", b"")
         if message.get("more_body", False) or len(body) > MAX_BODY_BYTES:
-            body = await read(limited(scope, receive, len(body)), body)
+            body = await read(limited(scope, receive, seen=len(body)), body)
         elif message["type"] == "http.disconnect":
             raise Gone
-        request = self._fast.understood(body, length)
+        request = await self._understood(body, length, send)
         if request is None:
-            await self._pass_on(scope, replayed(body, receive), send)
+            if len(body) <= LARGE_BODY_BYTES:
+                await self._pass_on(scope, replayed(body, receive), send)
             return
+        del body
         self._fast.taken(request)
         revision = self._revision
         rows, probabilities = request.rows, request.probabilities
@@ -124,6 +128,16 @@ class _Front:
                 await send_body(send, 200, answer)
             else:
                 await send_binary(send, answer, ends)
+
+    async def _understood(self, body: bytes, length: int, send: Send) -> Understood | None:
+        """The request; None if KServe's application is to answer it, or if it was large and has been refused."""
+        if len(body) <= LARGE_BODY_BYTES:
+            return self._fast.understood(body, length)
+        try:
+            return await self._large.understood(body, length)
+        except InvalidRequest as error:
+            await send_json(self._counting(send), 400, {"error": str(error)})
+            return None
 
     def _live(self) -> tuple[int, Any]:
         return (200, {"live": True}) if self._revision.live else (503, {"error": "Server is not live."})
@@ -173,7 +187,7 @@ class _Front:
             await send_json(send, 405, {"error": "/predict takes POST"}, [(b"allow", b"POST")])
             return
         try:
-            body = orjson.loads(await read(limited(scope, receive)))
+            body = orjson.loads(await read(limited(scope, receive, largest=MAX_OTHER_BODY_BYTES)))
         except orjson.JSONDecodeError as error:
             await send_json(send, 400, {"error": f"body: is not JSON: {error}"})
             return

@@ -14,6 +14,7 @@ __all__ = [
     "MAX_CALLS",
     "MAX_CONNECTIONS",
     "MAX_HEADER_BYTES",
+    "MAX_OTHER_BODY_BYTES",
     "MAX_ROWS",
     "MAX_WATCHES",
     "READ_SECONDS",
@@ -21,6 +22,8 @@ __all__ = [
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """Of a request; more is answered 413. The largest request that the model takes is far smaller."""
+MAX_OTHER_BODY_BYTES = 1024 * 1024
+"""Of a request that is decoded on the event loop, which it holds meanwhile: V1, /predict, and V2 that is not sent as JSON or as tensors."""
 MAX_ROWS = 10_000
 """Rows in one request: more belongs into a batch job, and would keep other requests waiting."""
 LARGEST_MAGNITUDE = 1e30
