@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from relevo import errors
 from relevo.access import keys as api_keys
@@ -56,7 +55,7 @@ class Gate:
         self._model = model
         self._now = now
         self._watched = Watched(access.keys)
-        self._keys = _read(access.keys)
+        self._read_keys()
         self._issuer = Issuer(access.oidc) if access.oidc is not None else None
         self._needs_certificate = access.tls is not None and access.tls.client_ca is not None
         if access.asks_for_credential and not self._keys and self._issuer is None:
@@ -102,12 +101,19 @@ class Gate:
         """Read what changed; what cannot be used leaves what was there."""
         if self._watched.changed():
             try:
-                self._keys = _read(self.access.keys)
+                self._read_keys()
                 _log.info("the API keys were read again: %d", len(self._keys))
             except errors.BadInput as error:
                 _log.error("%s The keys read before go on. %s", error.message.rstrip(".") + ".", error.next_step)
         if self.tls is not None:
             self.tls.look()
+
+    def _read_keys(self) -> None:
+        keys: dict[str, api_keys.Key] = {}
+        for path in self.access.keys:
+            keys |= api_keys.read_keys(path)
+        self._keys = keys
+        self._names = {key.id: Who("key", f"{key.name} ({key.id})") for key in keys.values()}
 
     def _given(self, headers: Headers, certificate: str | None) -> Who | str:
         """The credential; or who it is, where a certificate is enough. Raises `Refused`."""
@@ -142,16 +148,9 @@ class Gate:
         key = api_keys.find(self._keys, given)
         if key is None:
             raise Refused(401, "the API key is not one of those known here")
-        shown = f"{key.name} ({key.id})"
-        if key.has_expired(self._now()):
-            raise Refused(401, f"the API key {shown} has expired", who=shown)
+        who = self._names[key.id]
+        if key.expires is not None and key.has_expired(self._now()):
+            raise Refused(401, f"the API key {who.name} has expired", who=who.name)
         if not key.allows(self._model):
-            raise Refused(403, f"the API key {shown} is not for the model {self._model}", who=shown)
-        return Who("key", shown)
-
-
-def _read(paths: Iterable[Path]) -> dict[str, api_keys.Key]:
-    found: dict[str, api_keys.Key] = {}
-    for path in paths:
-        found |= api_keys.read_keys(path)
-    return found
+            raise Refused(403, f"the API key {who.name} is not for the model {self._model}", who=who.name)
+        return who

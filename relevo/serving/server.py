@@ -158,6 +158,8 @@ class RevisionServer:
             loop.add_signal_handler(number, self._draining.set)
         if until is not None:
             loop.add_reader(until, self._draining.set)
+        if self._gate is not None:
+            self._gate.look()  # a worker that replaces another begins with what its parent read, which may be long ago
         grpc = await self._start_grpc()
         self._behind.begin()
         ticking = loop.create_task(self._tick(beat))
