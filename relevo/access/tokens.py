@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -137,7 +136,7 @@ class Issuer:
             )
         except jwt.PyJWTError as error:
             raise Refused(401, _reason(error, wanted)) from None
-        except (ValueError, TypeError, RecursionError):
+        except _UNREADABLE:
             raise Refused(401, "the token cannot be read") from None
         return claims
 
@@ -155,6 +154,8 @@ class Issuer:
         self._known[_digest(token)] = (subject, expires + self._settings.leeway_seconds)
 
 
+_UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
+"""What a token that is none of any issuer's may make a JSON or base64 reader raise besides; an `exp` of 1e999, say."""
 _REASONS: dict[type[jwt.PyJWTError], str] = {
     jwt.ExpiredSignatureError: "the token has expired",
     jwt.ImmatureSignatureError: "the token is not valid yet",
@@ -179,7 +180,7 @@ def _header(token: str) -> tuple[str | None, str]:
         raise Refused(401, f"the token has more than {MAX_TOKEN_CHARACTERS} characters")
     try:
         header = jwt.get_unverified_header(token)
-    except (jwt.PyJWTError, ValueError, TypeError, RecursionError, json.JSONDecodeError):
+    except (jwt.PyJWTError, *_UNREADABLE):
         raise Refused(401, "the credential is neither an API key nor a JSON Web Token") from None
     algorithm, key_id = header.get("alg"), header.get("kid")
     if algorithm not in ("RS256", "ES256"):
