@@ -40,7 +40,7 @@ def build(revision: Revision) -> FastAPI:
     repository = ModelRepository()
     repository.update(PackagedModel(revision))
     data_plane = _DataPlane(repository, revision)
-    app = FastAPI(title="relevo model server", docs_url=None, redoc_url=None)
+    app = FastAPI(title="relevo model server", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     register_v1_endpoints(app, data_plane, _FixedRepository(repository))
     register_v2_endpoints(app, data_plane, _FixedRepository(repository))
     _add_exception_handlers(app)

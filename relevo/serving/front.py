@@ -30,6 +30,7 @@ from relevo.serving.asgi import (
 from relevo.serving.fast import FastPath, Understood
 from relevo.serving.large import LARGE_BODY_BYTES, LargeBodies
 from relevo.serving.limits import MAX_BODY_BYTES, MAX_OTHER_BODY_BYTES
+from relevo.serving.openapi import document
 from relevo.serving.reading import json_length
 from relevo.serving.refusals import InvalidRequest, ModelFailed, Overloaded
 from relevo.serving.revision import Revision
@@ -64,6 +65,7 @@ class _Front:
             "/v2/health/ready": self._ready,
             f"{self._model_path}/ready": self._model_ready,
             self._model_path: lambda: (200, revision.metadata()),
+            "/openapi.json": lambda: (200, document(revision)),
         }
         self._registry = CollectorRegistry()
         self._registry.register(revision.tallies)
