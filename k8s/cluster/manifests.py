@@ -24,6 +24,7 @@ _DROPPED = {"HorizontalPodAutoscaler", "PodDisruptionBudget"}
 _SETTINGS = {
     "config-network": {"ingress-class": "kourier.ingress.networking.knative.dev"},
     "config-domain": {"example.com": ""},
+    "config-features": {"tag-header-based-routing": "Enabled"},  # a tester names a colour by Knative-Serving-Tag
     "config-observability": {"request-metrics-protocol": "prometheus", "metrics-protocol": "prometheus"},
     "config-deployment": {"queue-sidecar-cpu-request": "10m"},
 }

@@ -126,7 +126,7 @@ class ClusterJournal:
                 self.service(target)
             return target
         names = sorted({record.rollout.spec.target for record in self.find()})
-        names = names or sorted(b["metadata"]["name"] for b in self._objects.list(INFERENCE_SERVICES, self.namespace))
+        names = names or sorted({_model_of(b) for b in self._objects.list(INFERENCE_SERVICES, self.namespace)})
         if len(names) == 1:
             return names[0]
         if names:
@@ -221,6 +221,12 @@ class ClusterJournal:
         if data.get("uid") != record.state.uid or key not in data:
             return []
         return list(json.loads(data[key]))
+
+
+def _model_of(service: Json) -> str:
+    """The name that rollouts know it by: a colour's is its model's."""
+    labels = service["metadata"].get("labels") or {}
+    return str(labels.get("relevo.dev/model") or service["metadata"]["name"])
 
 
 def storage_uri_of(service: Mapping[str, Any]) -> str:

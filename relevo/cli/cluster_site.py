@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from relevo.cli.cluster_colours import Colours
 from relevo.cli.cluster_follow import Follower, lines_of
 from relevo.cli.cluster_records import ClusterJournal, ClusterRecord, Json, record_of, storage_uri_of
 from relevo.cli.exit_codes import ExitCode
@@ -20,6 +21,7 @@ from relevo.cli.site import Watching, Where, Wish
 from relevo.cli.watch import conclude, nothing_to, what_came_of_it
 from relevo.errors import BadInput, Conflict
 from relevo.operator.resource import COMMAND
+from relevo.platforms.blue_green.helm import Helm
 from relevo.platforms.cluster_api import REVISIONS, ROLLOUTS, Objects, connect
 from relevo.rollout.commands import Verb
 from relevo.rollout.spec import Rollout, load_rollout, parse_rollout
@@ -40,6 +42,7 @@ class ClusterSite:
         namespace: str,
         flags: str = " --platform kserve",
         *,
+        helm: Helm | None = None,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -47,6 +50,7 @@ class ClusterSite:
         self._namespace = namespace
         self._flags = flags
         self._journal = ClusterJournal(objects, namespace, flags)
+        self._colours = Colours(objects, namespace, helm or Helm(namespace))
         self._follower = Follower(self._journal, sleep=sleep, monotonic=monotonic)
 
     @classmethod
@@ -55,7 +59,8 @@ class ClusterSite:
         cluster = connect(where.context)
         flags = f" --context {where.context}" if where.context else " --platform kserve"
         flags += f" --namespace {where.namespace}" if where.namespace else ""
-        return cls(cluster, where.namespace or cluster.namespace, flags)
+        namespace = where.namespace or cluster.namespace
+        return cls(cluster, namespace, flags, helm=Helm(namespace, context=where.context))
 
     def journal(self) -> ClusterJournal:
         """What the resources say."""
@@ -67,9 +72,12 @@ class ClusterSite:
         Raises:
             BadInput: it cannot be meant. Conflict: another rollout of the same target is under way.
         """
-        rollout = self._rollout(wish)
+        rollout = wish.check(self._rollout(wish))
         spec = rollout.spec
-        self._journal.service(spec.target)
+        colours = self._colours.of(spec.target)
+        if not colours:
+            self._journal.service(spec.target)
+        self._colours.check(spec, colours)
         record = next((r for r in self._journal.find(spec.target) if not r.state.phase.is_terminal), None)
         if record is not None and record.rollout.spec.storage_uri != spec.storage_uri:
             raise Conflict(
@@ -80,6 +88,8 @@ class ClusterSite:
         if record is not None:
             tell(f"Following the rollout to {spec.storage_uri} ({record.state.shown_phase}).")
             return self._follower.follow(record.name, watching)
+        if colours:
+            self._colours.install(spec.target, colours, spec.storage_uri)
         before = self._journal.read(rollout.metadata.name)
         if before is None:
             self._objects.apply(ROLLOUTS, self._namespace, _manifest(rollout))
@@ -107,7 +117,10 @@ class ClusterSite:
             raise BadInput(
                 f"{name}: a rollout is under way", next_step=f"`relevo rollback {name}{self._flags}` ends it."
             )
-        uri = self._earlier(name, record, to)
+        return self._at_once(name, record, self._earlier(name, record, to), watching)
+
+    def _at_once(self, name: str, record: ClusterRecord | None, uri: str, watching: Watching) -> ExitCode:
+        """Have the operator bring a model to all users, as soon as it is ready and answers."""
         spec = {"target": name, "storageUri": uri, "strategy": {"immediate": {}}}
         resource = record.name if record else name
         rollout = parse_rollout({"metadata": {"name": resource}, "spec": spec}, where="undo")
@@ -115,7 +128,7 @@ class ClusterSite:
             self._objects.apply(ROLLOUTS, self._namespace, _manifest(rollout))
         else:
             # The rest of the spec stays for the next rollout; only how this one goes is another.
-            changes = {"storageUri": uri, "strategy": {"immediate": {}, "canary": None}}
+            changes = {"storageUri": uri, "strategy": {"immediate": {}, "canary": None, "blueGreen": None}}
             self._change(record, {"spec": changes})
         return self._follower.follow(resource, watching, after=record)
 
@@ -159,7 +172,7 @@ class ClusterSite:
         return parse_rollout({"metadata": {"name": name}, "spec": spec}, where="the command line")
 
     def _with_tag(self, target: str, version: str | None) -> str:
-        serves = storage_uri_of(self._journal.service(target))
+        serves = self._serves(target)
         repository, colon, tag = serves.rpartition(":")
         if not serves.startswith("oci://") or not colon or "/" in tag:
             raise BadInput(
@@ -211,12 +224,33 @@ class ClusterSite:
         raise Conflict(f"Rollout {record.name}: it changes faster than an order can be written", next_step="Try again.")
 
     def switch(self, target: str | None, to: str | None, watching: Watching) -> ExitCode:
-        """Send all users to the other colour, or to the one that is named."""
-        raise NotImplementedError
+        """Send all users to the other colour, or to the one that is named: the operator does it, and so it is in the history.
+
+        Raises:
+            BadInput: there are no colours, or no such one, or it is not installed, or a rollout is under way.
+        """
+        name = self._journal.known(target)
+        colours = self._colours.of(name)
+        wanted = self._colours.wanted(name, colours, to)
+        if wanted is None:
+            tell(f"{name}: users are with {next(iter(colours))} already.")
+            return ExitCode.OK
+        record = self._journal.latest(name)
+        if record is not None and not record.state.phase.is_terminal:
+            raise BadInput(
+                f"{name}: a rollout is under way ({record.state.shown_phase})",
+                next_step=f"`relevo promote --full {name}{self._flags}` or `relevo rollback {name}{self._flags}` ends it.",
+            )
+        return self._at_once(name, record, wanted.storage_uri, watching)
+
+    def _serves(self, target: str) -> str:
+        """The model that users are answered by."""
+        active = next(iter(self._colours.of(target).values()), None)
+        return active.storage_uri if active is not None else storage_uri_of(self._journal.service(target))
 
     def _earlier(self, target: str, record: ClusterRecord | None, to: int | None) -> str:
         """The model of an earlier revision."""
-        serves = storage_uri_of(self._journal.service(target))
+        serves = self._serves(target)
         if to is not None:
             revision = f"{target}-predictor-{to:05}"
             found = self._objects.get(REVISIONS, self._namespace, revision)

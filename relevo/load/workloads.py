@@ -47,6 +47,8 @@ class Workload:
     workers: int = 1
     image: str = ""
     requests_per_user: float = _REQUESTS_PER_USER
+    entry: str = ""
+    """The Service that users send to, where it is not the InferenceService's."""
     credential_secret: str = ""
     """The Secret with what the requests carry, where not anybody may ask."""
 
@@ -63,7 +65,7 @@ class Workload:
     @property
     def users_url(self) -> str:
         """Where the users' requests go: the weights apply there."""
-        return f"http://{self.target}-predictor.{self.namespace}.svc.cluster.local"
+        return f"http://{self.entry or f'{self.target}-predictor'}.{self.namespace}.svc.cluster.local"
 
 
 def load_name(rollout: str) -> str:

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from relevo.rollout.commands import Command, Verb
 from relevo.rollout.ramp import expand
-from relevo.rollout.spec import Immediate, Rollout, RolloutSpec, Strategy, parse_rollout
+from relevo.rollout.spec import BlueGreen, Canary, Immediate, Rollout, RolloutSpec, Strategy, parse_rollout
 
 __all__ = [
     "COMMAND",
@@ -152,14 +152,23 @@ def spec_of(resource: Resource, pinned: Pinned | None) -> Rollout:
     rollout = rollout_of(resource)
     if pinned is None:
         return rollout
-    canary = rollout.spec.strategy.pace
-    strategy = (
-        Strategy(canary=canary.model_copy(update={"ramp": None, "weights": pinned.weights}))
-        if pinned.weights
-        else Strategy(immediate=Immediate())
-    )
-    kept = {"storage_uri": pinned.storage_uri, "strategy": strategy, "sources": pinned.sources}
+    kept = {
+        "storage_uri": pinned.storage_uri,
+        "strategy": _pinned_strategy(rollout.spec.strategy, pinned.weights),
+        "sources": pinned.sources,
+    }
     return rollout.model_copy(update={"spec": rollout.spec.model_copy(update=kept)})
+
+
+def _pinned_strategy(now: Strategy, weights: tuple[int, ...]) -> Strategy:
+    """The strategy as it is written now, with the steps that the run began with."""
+    if not weights:
+        return Strategy(immediate=Immediate())
+    if weights[-1] == 100:  # a canary on a cluster ends below
+        blue_green = now.blue_green or BlueGreen()
+        return Strategy(blue_green=blue_green.model_copy(update={"weights": weights[:-1] or None}))
+    canary = now.canary or Canary()
+    return Strategy(canary=canary.model_copy(update={"ramp": None, "weights": weights}))
 
 
 def run_name(resource: Resource, runs: int) -> str:

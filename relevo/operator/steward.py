@@ -35,6 +35,7 @@ from relevo.operator.resource import (
 from relevo.operator.status import Run, Trouble, with_line
 from relevo.operator.troubles import LONGEST_PAUSE_SECONDS, PROMPT_SECONDS, Troubles
 from relevo.operator.wiring import Parts
+from relevo.platforms.blue_green.platform import ROUTES
 from relevo.platforms.cluster_api import INFERENCE_SERVICES
 from relevo.reconcile.tick import Reconciler, Tick
 from relevo.rollout.commands import Verb
@@ -394,7 +395,8 @@ class Steward:
 
     def _is_gone(self, target: str) -> bool:
         try:
-            return self._shared.api.get(INFERENCE_SERVICES, self._keeper.resource.namespace, target) is None
+            api, namespace = self._shared.api, self._keeper.resource.namespace
+            return api.get(INFERENCE_SERVICES, namespace, target) is None and api.get(ROUTES, namespace, target) is None
         except Forbidden:
             return False
         except BadInput:

@@ -83,7 +83,8 @@ class Troubles:
             return "KServeMissing"
         except RelevoError:
             return "Refused"
-        return "InferenceServiceMissing" if found is None else "Unfit"
+        colours = (resource.spec.get("strategy") or {}).get("blueGreen") is not None
+        return "InferenceServiceMissing" if found is None and not colours else "Unfit"
 
     def waiting(self, error: Transient) -> float:
         """A part does not answer: tell it when that lasts."""

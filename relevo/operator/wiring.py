@@ -12,8 +12,10 @@ from relevo.evidence.kourier import Gateway, Gateways, KourierSource, gateways_o
 from relevo.evidence.prometheus import PrometheusSource
 from relevo.evidence.source import EvidenceSource, LoadGenerator
 from relevo.load import KubernetesLoad, NoLoad, Workload
+from relevo.operator.either import Either
 from relevo.operator.resource import Resource
 from relevo.operator.smoke import MetadataSmokeTest
+from relevo.platforms.blue_green.platform import BlueGreenPlatform, is_ours
 from relevo.platforms.cluster_api import PODS, Cluster
 from relevo.platforms.kserve.address import InCluster, ThroughGateway
 from relevo.platforms.kserve.platform import KServePlatform
@@ -70,11 +72,15 @@ class Wiring:
     def platform(self, namespace: str) -> Platform:
         """Where traffic is shifted, for one Rollout: it remembers what it wrote."""
         addresses = ThroughGateway(self.gateway) if self.gateway else InCluster()
-        return KServePlatform(namespace, self.cluster, addresses=addresses)
+        return Either(
+            KServePlatform(namespace, self.cluster, addresses=addresses),
+            BlueGreenPlatform(namespace, self.cluster, addresses=addresses),
+            lambda target: is_ours(self.cluster, namespace, target),
+        )
 
     def check(self, spec: RolloutSpec) -> None:
         """Refuse what cannot be done on this platform. Raises `BadInput`."""
-        steps = expand(spec)
+        steps = expand(spec) if spec.strategy.blue_green is None else ()
         if steps and steps[-1].weight_percent > 99:
             raise BadInput(
                 "a step of 100 percent: KServe takes that for promoted, before anything is proven",
@@ -102,6 +108,7 @@ class Wiring:
             run=state.uid,
             target=spec.target,
             stable_uri=state.stable_uri,
+            entry=spec.target if spec.strategy.blue_green is not None else "",
             workers=spec.load.workers,
             credential_secret=self.credential_secret,
         )

@@ -9,6 +9,8 @@
 - {apiGroups: [serving.kserve.io], resources: [inferenceservices/status], verbs: [patch]}
 # What KServe makes of them: which revision is ready and where the traffic goes. Knative retires what is no longer served.
 - {apiGroups: [serving.knative.dev], resources: [revisions, routes], verbs: [get, list]}
+# Blue and green: send users from one colour to the other. What a colour serves is its release's to say, so nothing is created here.
+- {apiGroups: [serving.knative.dev], resources: [routes], verbs: [patch]}
 # Why a candidate is not ready: its pods' waiting reasons and their Events. What happened: Events on the Rollout.
 - {apiGroups: [""], resources: [pods], verbs: [get, list]}
 - {apiGroups: [""], resources: [events], verbs: [get, list, watch, create, patch]}

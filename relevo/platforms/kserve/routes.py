@@ -16,7 +16,7 @@ from relevo.platforms.kserve.objects import Revision, World
 from relevo.platforms.kserve.service import InferenceService, Writer
 from relevo.rollout.observation import RevisionStatus, Routes
 
-__all__ = ["Written", "candidate_of", "edited", "is_ready", "is_returning", "read_routes"]
+__all__ = ["Written", "answers", "candidate_of", "edited", "has_failed", "is_ready", "is_returning", "read_routes"]
 
 _HOPELESS = frozenset({"ContainerMissing", "ProgressDeadlineExceeded", "RevisionFailed"})
 """Reasons of Knative's for a revision that is not ready, for which waiting does not help."""
@@ -76,7 +76,7 @@ def is_ready(world: World, revision: Revision) -> bool:
     Knative's own Ready stays True when a pod dies, so the pods are asked as well. A revision that Knative scaled to zero because nobody
     asked for it is ready: the first request starts it. One that may get traffic must also be the one that the Route means by "latest".
     """
-    if revision.ready.status != "True" or not _answers(revision):
+    if revision.ready.status != "True" or not answers(revision):
         return False
     if revision.name == world.service.rolled_out:
         return True
@@ -86,7 +86,7 @@ def is_ready(world: World, revision: Revision) -> bool:
     return route.latest == revision.name and reached
 
 
-def _answers(revision: Revision) -> bool:
+def answers(revision: Revision) -> bool:
     here = [pod for pod in revision.pods if not pod.ending]
     if here:
         return any(pod.ready for pod in here)
@@ -112,7 +112,7 @@ def _shown_candidate(world: World, stable: Revision, style: AddressStyle) -> Rev
 
 def _retiring(world: World, stable: Revision, newest: Revision) -> RevisionStatus | None:
     """What a rollback still has to put away; None when nothing more will come of it."""
-    if newest.storage_uri == stable.storage_uri and _failed(newest):
+    if newest.storage_uri == stable.storage_uri and has_failed(newest):
         return None  # the stable revision keeps the traffic, and the spec names its model: there is nothing to gain by waiting
     leaving = [r for r in world.revisions if r.storage_uri != stable.storage_uri and r.number > stable.number]
     shown = leaving[-1] if leaving else newest
@@ -135,7 +135,7 @@ def _status(world: World, revision: Revision, style: AddressStyle) -> RevisionSt
         address=_address(world, revision, style),
         restarts=sum(pod.restarts for pod in revision.pods),
         detail="" if ready else _why_not_ready(world, revision),
-        failed=not ready and _failed(revision),
+        failed=not ready and has_failed(revision),
     )
 
 
@@ -147,7 +147,7 @@ def _address(world: World, revision: Revision, style: AddressStyle) -> str:
     return style.users(route.host, name, namespace) if route.weights.get(revision.name) == 100 else ""
 
 
-def _failed(revision: Revision) -> bool:
+def has_failed(revision: Revision) -> bool:
     if revision.ready.status == "True":
         return False
     return any(pod.hopeless for pod in revision.pods) or (
@@ -163,7 +163,7 @@ def _why_not_ready(world: World, revision: Revision) -> str:
         return told
     if revision.ready.status != "True":
         return revision.ready.text or "it is starting"
-    if not _answers(revision):
+    if not answers(revision):
         return "none of its pods is ready" if revision.pods else "it has no pod"
     return f"the route does not lead to it yet ({world.route.detail or world.route.latest or 'nothing is ready'})"
 
