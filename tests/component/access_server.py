@@ -78,7 +78,7 @@ class Server:
         return {line.split('kind="')[1].split('"')[0]: float(line.rpartition(" ")[2]) for line in lines}
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     """Wait for `condition` and give what it gave."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
