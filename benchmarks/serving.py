@@ -1,50 +1,51 @@
 """How does the model server compare with stock KServe and stock MLServer, on one core?
 
-`python -m benchmarks.serving [--models rf100 rf500 boosting logistic] [--rows 1 1000] [--rounds 5] [--seconds 3]`
+`python -m benchmarks.serving [--models rf100 rf500 boosting logistic text] [--rows 1 1000] [--rounds 5] [--seconds 3] [--output FILE]`
 
 The same scikit-learn model behind three servers, each on the first core, asked over 16 kept-alive connections from the second. In each
 round all three are asked, one after the other, so that what else the machine does meets all of them; a ratio is of one round, and its
-spread over the rounds is printed. Requests per second of CPU time (user and system, as the operating system accounts for the server's
-processes) are printed beside those per second of time: on a machine that others use, they are the fairer number.
+spread over the rounds is told. Requests per second of CPU time (user and system, as the operating system accounts for the server's
+processes) stand beside those per second of time: on a machine that others use, they are the fairer number.
 
-KServe and MLServer come from PyPI, in environments of their own below --cache, made on first use.
+Then the open loop of `serving_rollout`: how long a user waits at 50 % and 90 % of the capacity, alone and while a rollout shifts traffic.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import httpx
 import numpy as np
-import psutil
 
 from benchmarks.measure import table
 from benchmarks.serving_load import Load, Measured, send_load
-from relevo.packaging import Package, load_package
+from benchmarks.serving_models import FORMS, MODELS, Question, make_package
+from benchmarks.serving_rollout import alone, during_rollout
+from benchmarks.serving_servers import STOCK, Server, environment, run_servers
+from benchmarks.shift_traffic import command_of, publish
+from scripts.soak_results import commit, conditions
 
-__all__ = ["Asked", "main"]
+__all__ = ["Asked", "Compared", "main", "page_of"]
 
 GOALS = {"kserve": 75.0, "mlserver": 60.0}
 GOAL_MANY_ROWS = 5.0
-STOCK = {
-    "kserve": ("kserve==0.21.0", "scikit-learn==1.9.1", "setuptools<81"),
-    "mlserver": ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", "scikit-learn==1.9.1", "setuptools<81"),
-}
-START_SECONDS = 180.0
-ROW = (5.1, 3.5, 1.4, 0.2)
+GOAL_P99_MS = 3.0
+GOAL_READY_SECONDS = 3.0
+GOAL_MODEL = "rf100"
+_WARM_UP_SECONDS = 0.5
+_HOW = """One server at a time on one core, 16 kept-alive connections from the other. Medians of the rounds; in brackets the smallest and
+the largest ratio of one round. KServe's scikit-learn server is not on PyPI, so `benchmarks/serving_stock_kserve.py` puts the model behind
+KServe's own server and helpers. MLServer runs without its parallel workers; it has no binary tensors over REST, so beside our binary
+requests it is asked in JSON."""
+_NAMES = {"kserve": "KServe", "mlserver": "MLServer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +56,122 @@ class Asked:
     per_cpu_second: float
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print. 1 if a goal was missed."""
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """All servers, asked the same in every round."""
+
+    model: str
+    rows: int
+    form: str
+    found: dict[str, list[Asked]]
+
+    def ratios(self, name: str, *, cpu: bool = False) -> list[float]:
+        """How many times as fast as this server relevo was, in each round."""
+
+        def speed(asked: Asked) -> float:
+            return asked.per_cpu_second if cpu else asked.measured.per_second
+
+        return [
+            speed(ours) / speed(theirs) for ours, theirs in zip(self.found["relevo"], self.found[name], strict=True)
+        ]
+
+    def median_of(self, name: str, what: str) -> float:
+        """Of a server's rounds: "per_second", "p50_ms", "p99_ms" or "per_cpu_second"."""
+        all_asked = self.found[name]
+        return float(median(getattr(a if what == "per_cpu_second" else a.measured, what) for a in all_asked))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, and write the page where that is wanted. 1 if a goal was missed."""
     options = _parser().parse_args(arguments)
-    pythons = {name: _environment(options.cache, name) for name in STOCK}
+    pythons = {name: environment(options.cache, name) for name in STOCK}
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         print("needs two cores: one for the server, one for the load", file=sys.stderr)
         return 2
     os.sched_setaffinity(0, {cores[1]})
-    print(f"load average {os.getloadavg()[0]:.1f}; {options.rounds} rounds of {options.seconds:g} s; 16 connections")
-    lines, bad = [], []
-    with tempfile.TemporaryDirectory(prefix="relevo-serving-") as folder:
+    load_average = os.getloadavg()[0]
+    compared: list[Compared] = []
+    runtimes, waits = [], []
+    ready = float("nan")
+    with tempfile.TemporaryDirectory(prefix="relevo-serving-") as name:
+        folder = Path(name)
         for model in options.models:
-            package = _package(Path(folder), model)
-            with _servers(package, Path(folder), pythons, cores[0]) as servers:
-                for rows in options.rows:
-                    found = _rounds(servers, rows, options.rounds, options.seconds)
-                    lines += _lines(model, rows, found)
-                    bad += _missed(model, rows, found)
+            package = make_package(folder, model)
+            about = package.metadata
+            large = f", scikit-learn from {about.sklearn_from_rows} rows on" if about.sklearn_from_rows else ""
+            runtimes.append(f"{model}: {about.runtime} ({about.runtime_reason}){large}")
+            with run_servers(package.folder, folder, pythons, cores[0]) as servers:
+                questions = [Question(package, rows, form) for rows in options.rows for form in options.forms]
+                compared += [_compare(servers, question, model, options) for question in questions]
+                if model == GOAL_MODEL:
+                    ready = servers["relevo"].ready_seconds
+                    if not options.no_open_loop:
+                        waits += alone(
+                            Question(package, 1, "JSON").load("relevo", servers["relevo"].port), options.seconds
+                        )
+    if not options.no_open_loop:
+        os.sched_setaffinity(0, set(cores))
+        waits += during_rollout(options.seconds)
+    says = conditions(command_of("serving", arguments), [commit()])
+    says += f" Load average {load_average:.1f} at the beginning. {options.rounds} rounds of {options.seconds:g} s."
+    page, missed = page_of(compared, waits, ready, runtimes, says)
+    publish(page, options.output)
+    return 1 if missed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description="Compare model servers.")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--rows", nargs="+", type=int, default=[1, 1000])
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--no-open-loop", action="store_true", help="leave out the open loop and the rollout")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "relevo-bench"
+    parser.add_argument("--cache", type=Path, default=cache, help="where the stock servers are installed")
+    parser.add_argument("--output", type=Path, help="write the page there too")
+    return parser
+
+
+def _compare(servers: dict[str, Server], question: Question, model: str, options: argparse.Namespace) -> Compared:
+    loads = {name: question.load(name, server.port) for name, server in servers.items()}
+    answers = {name: _answer(load) for name, load in loads.items()}
+    if len({tuple(answer) for answer in answers.values()}) != 1:
+        raise RuntimeError(f"{model}: the servers do not answer the same: { {n: a[:5] for n, a in answers.items()} }")
+    for load in loads.values():
+        send_load(replace(load, seconds=_WARM_UP_SECONDS))
+    found: dict[str, list[Asked]] = {name: [] for name in servers}
+    for _ in range(options.rounds):
+        for name, server in servers.items():
+            before = server.cpu_seconds()
+            measured = send_load(replace(loads[name], seconds=options.seconds))
+            used = server.cpu_seconds() - before
+            found[name].append(Asked(measured, measured.requests / used if used else float("nan")))
+    print(f"{model}, {question.rows} rows, {question.form}: done", file=sys.stderr, flush=True)
+    return Compared(model, question.rows, question.form, found)
+
+
+def _answer(load: Load) -> list[Any]:
+    """What a server predicts, from JSON or from the bytes of its first output."""
+    answer = httpx.post(
+        f"http://127.0.0.1:{load.port}{load.path}", content=load.body, headers=dict(load.headers), timeout=60
+    )
+    length = answer.headers.get("inference-header-content-length")
+    if length is None:
+        return list(np.ravel(answer.json()["outputs"][0]["data"]).tolist())
+    return list(np.frombuffer(answer.content[int(length) :], "<i8").tolist())
+
+
+def page_of(
+    compared: Sequence[Compared], waits: Sequence[Sequence[str]], ready: float, runtimes: Sequence[str], says: str
+) -> tuple[str, list[str]]:
+    """The page in Markdown, and the goals that were missed."""
+    missed = _missed(compared, ready)
     columns = (
         "model",
         "rows",
+        "form",
         "server",
         "requests/s",
         "requests/CPU-s",
@@ -85,208 +180,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "relevo is faster by",
         "by CPU time",
     )
-    print(table(columns, lines))
-    for line in bad:
-        print(f"goal missed: {line}")
-    return 1 if bad else 0
+    lost = [line for one in compared for line in _lost(one)]
+    lines = [
+        "# The model server beside stock KServe and MLServer",
+        "",
+        says,
+        "",
+        _HOW,
+        "",
+        table(columns, [line for one in compared for line in _lines(one)]),
+        "",
+        f"Ready {ready:.1f} s after the start. What computes: {'; '.join(runtimes)}.",
+        "",
+        "Goals (of rf100: one row 75 times KServe and 60 times MLServer, p99 3 ms; 1,000 rows 5 times both; ready in 3 s): "
+        + (f"missed: {'; '.join(missed)}." if missed else "all reached."),
+        "",
+        f"Where we do not win: {'; '.join(lost) if lost else 'nowhere here'}.",
+    ]
+    if waits:
+        names = ("where", "share of its capacity", "requests/s due", "answered", "p50 ms", "p99 ms")
+        lines += [
+            "",
+            "Open loop, one row of a forest: requests fall due at random, and wait from then on.",
+            "",
+            table(names, waits),
+        ]
+    return "\n".join(lines) + "\n", missed
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description="Compare model servers.")
-    parser.add_argument("--models", nargs="+", choices=_MODELS, default=_MODELS)
-    parser.add_argument("--rows", nargs="+", type=int, default=[1, 1000])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "relevo-bench"
-    parser.add_argument("--cache", type=Path, default=cache, help="where the stock servers are installed")
-    return parser
-
-
-def _environment(cache: Path, name: str) -> Path:
-    """The interpreter of a stock server's environment."""
-    python = cache / name / "bin" / "python"
-    if not python.exists():
-        uv = [sys.executable, "-m", "uv"]
-        print(f"installing {', '.join(STOCK[name])} into {python.parent.parent}", flush=True)
-        subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(cache / name)], check=True)
-        subprocess.run([*uv, "pip", "install", "--quiet", "--python", str(python), *STOCK[name]], check=True)
-    return python
-
-
-def _boosting() -> Any:
-    from sklearn.ensemble import GradientBoostingClassifier
-
-    return GradientBoostingClassifier(random_state=0)
-
-
-def _logistic() -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(max_iter=1000)
-
-
-_TREES = {"rf100": 100, "rf500": 500}
-_MODELS = ("rf100", "rf500", "boosting", "logistic")
-_ESTIMATORS = {"boosting": _boosting, "logistic": _logistic}
-
-
-def _package(folder: Path, model: str) -> Path:
-    """A package of that model of iris, scaled first. Forests are trained as `relevo train` trains them."""
-    if model in _TREES:
-        options = ("--version", "1", "--name", "model", "--trees", str(_TREES[model]), "--output", str(folder / model))
-        command = [sys.executable, "-m", "model.train", "iris", *options]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return _told(load_package(folder / model), model)
-    from sklearn.datasets import load_iris
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    from relevo.packaging import TrainingResult, save_package
-    from relevo.packaging.metadata import DataInfo
-
-    x, y = load_iris(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(x))
-    train, test = order[:100], order[100:]
-    estimator = make_pipeline(StandardScaler(), _ESTIMATORS[model]()).fit(x[train], y[train])
-    accuracy = {"accuracy": float(estimator.score(x[test], y[test]))}
-    result = TrainingResult(
-        estimator=estimator,
-        feature_names=("sepal_length", "sepal_width", "petal_length", "petal_width"),
-        data=DataInfo(name="iris", digest="sha256:" + "0" * 64, train_rows=100, validation_rows=0, test_rows=50),
-        x_train=x[train],
-        x_test=x[test],
-        y_test=y[test],
-        metrics={"validation": accuracy, "test": accuracy, "baseline": accuracy},
-        parameters={},
-    )
-    return _told(save_package(folder / model, result, name="model", version="1"), model)
-
-
-def _told(package: Package, model: str) -> Path:
-    """Say what serves it: where the ONNX form differs from scikit-learn, that is scikit-learn, and little is won."""
-    print(f"{model}: served by {package.metadata.runtime} ({package.metadata.runtime_reason})", flush=True)
-    return package.folder
-
-
-@dataclass(frozen=True, slots=True)
-class _Server:
-    process: psutil.Popen
-    port: int
-
-    def cpu_seconds(self) -> float:
-        """Of the server and its children, so far."""
-        total = 0.0
-        for process in [self.process, *self.process.children(recursive=True)]:
-            times = process.cpu_times()
-            total += times.user + times.system
-        return total
-
-
-@contextmanager
-def _servers(package: Path, folder: Path, pythons: dict[str, Path], core: int) -> Iterator[dict[str, _Server]]:
-    """All three, ready."""
-    ports = {name: _free_port() for name in ("relevo", "kserve", "mlserver")}
-    settings = folder / f"mlserver-{package.name}"
-    settings.mkdir()
-    (settings / "settings.json").write_text(
-        json.dumps({"host": "127.0.0.1", "http_port": ports["mlserver"], "grpc_port": _free_port(), "metrics_port": _free_port(),
-                    "parallel_workers": 0, "debug": False})
-    )  # fmt: skip
-    implementation = {"name": "model", "implementation": "mlserver_sklearn.SKLearnModel"}
-    (settings / "model-settings.json").write_text(
-        json.dumps({**implementation, "parameters": {"uri": str(package / "model.joblib")}})
-    )
-    stock = str(Path(__file__).with_name("serving_stock_kserve.py"))
-    commands = {
-        "relevo": [
-            sys.executable,
-            "-m",
-            "relevo.serving",
-            "--package",
-            str(package),
-            "--http-port",
-            str(ports["relevo"]),
-        ],
-        "kserve": [str(pythons["kserve"]), stock, str(package / "model.joblib"), str(ports["kserve"])],
-        "mlserver": [str(pythons["mlserver"].parent / "mlserver"), "start", str(settings)],
-    }
-    running: dict[str, _Server] = {}
-    try:
-        for name, command in commands.items():
-            log = (folder / f"{name}.log").open("w")
-            process = psutil.Popen(command, stdout=log, stderr=log)
-            process.cpu_affinity([core])
-            running[name] = _Server(process, ports[name])
-            _wait_until_ready(name, running[name], folder)
-        yield running
-    finally:
-        for server in running.values():
-            for child in [*server.process.children(recursive=True), server.process]:
-                child.terminate()
-            try:
-                server.process.wait(20)
-            except psutil.TimeoutExpired:
-                server.process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(name: str, server: _Server, folder: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    # A request that is refused or not ordinary makes relevo import KServe to the end before anything is measured.
-    while time.monotonic() < deadline and server.process.poll() is None:
-        try:
-            if httpx.get(f"http://127.0.0.1:{server.port}/v2/models/model/ready", timeout=5).status_code == 200:
-                httpx.get(f"http://127.0.0.1:{server.port}/v2", timeout=START_SECONDS)
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise RuntimeError(f"{name} did not become ready: {(folder / f'{name}.log').read_text()[-2000:]}")
-
-
-def _rounds(servers: dict[str, _Server], rows: int, rounds: int, seconds: float) -> dict[str, list[Asked]]:
-    item = {"name": "x", "shape": [rows, len(ROW)], "datatype": "FP64", "data": [*ROW] * rows}
-    body = json.dumps({"inputs": [item]}).encode()
-    found: dict[str, list[Asked]] = {name: [] for name in servers}
-    answers = {}
-    for name, server in servers.items():
-        url = f"http://127.0.0.1:{server.port}/v2/models/model/infer"
-        answer = httpx.post(url, content=body, headers={"content-type": "application/json"}, timeout=60)
-        answers[name] = list(np.ravel(answer.json()["outputs"][0]["data"]))
-        send_load(Load(server.port, "/v2/models/model/infer", body, seconds=0.3))
-    if len({tuple(answer) for answer in answers.values()}) != 1:
-        raise RuntimeError(f"the servers do not answer the same: { ({n: a[:5] for n, a in answers.items()}) }")
-    for _ in range(rounds):
-        for name, server in servers.items():
-            before = server.cpu_seconds()
-            measured = send_load(Load(server.port, "/v2/models/model/infer", body, seconds=seconds))
-            used = server.cpu_seconds() - before
-            found[name].append(Asked(measured, measured.requests / used if used else float("nan")))
-    return found
-
-
-def _ratios(found: dict[str, list[Asked]], name: str, *, cpu: bool) -> list[float]:
-    def speed(asked: Asked) -> float:
-        return asked.per_cpu_second if cpu else asked.measured.per_second
-
-    return [speed(ours) / speed(theirs) for ours, theirs in zip(found["relevo"], found[name], strict=True)]
-
-
-def _lines(model: str, rows: int, found: dict[str, list[Asked]]) -> list[tuple[object, ...]]:
+def _lines(one: Compared) -> list[tuple[object, ...]]:
     lines: list[tuple[object, ...]] = []
-    for name, all_asked in found.items():
-        ratios = ["", ""] if name == "relevo" else [_spread(_ratios(found, name, cpu=cpu)) for cpu in (False, True)]
-        values = (
-            median(asked.measured.per_second for asked in all_asked),
-            median(asked.per_cpu_second for asked in all_asked),
-        )
-        p50 = median(asked.measured.p50_ms for asked in all_asked)
-        p99 = median(asked.measured.p99_ms for asked in all_asked)
-        lines.append((model, rows, name, *(f"{v:,.0f}" for v in values), f"{p50:.2f}", f"{p99:.2f}", *ratios))
+    for name in one.found:
+        ratios = ["", ""] if name == "relevo" else [_spread(one.ratios(name, cpu=cpu)) for cpu in (False, True)]
+        speeds = [f"{one.median_of(name, what):,.0f}" for what in ("per_second", "per_cpu_second")]
+        times = [f"{one.median_of(name, what):.2f}" for what in ("p50_ms", "p99_ms")]
+        lines.append((one.model, one.rows, one.form, name, *speeds, *times, *ratios))
     return lines
 
 
@@ -294,17 +222,30 @@ def _spread(ratios: list[float]) -> str:
     return f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
 
 
-def _missed(model: str, rows: int, found: dict[str, list[Asked]]) -> list[str]:
-    """The goals are for rf100."""
-    if model != "rf100":
-        return []
+def _missed(compared: Sequence[Compared], ready: float) -> list[str]:
     missed = []
-    for name, goal in GOALS.items():
-        wanted = goal if rows == 1 else GOAL_MANY_ROWS
-        ratio = median(_ratios(found, name, cpu=True))
-        if ratio < wanted:
-            missed.append(f"{model}, {rows} rows: {ratio:.1f} times {name} by CPU time, not {wanted:g}")
+    for one in compared:
+        if one.model != GOAL_MODEL or (one.rows == 1 and one.form != "JSON"):
+            continue
+        for name, goal in GOALS.items():
+            wanted = goal if one.rows == 1 else GOAL_MANY_ROWS
+            ratio = median(one.ratios(name))
+            if ratio < wanted:
+                missed.append(f"{one.rows} rows, {one.form}: {ratio:.1f} times {_NAMES[name]}, not {wanted:g}")
+        p99 = one.median_of("relevo", "p99_ms")
+        if one.rows == 1 and p99 > GOAL_P99_MS:
+            missed.append(f"p99 {p99:.1f} ms")
+    if ready > GOAL_READY_SECONDS:
+        missed.append(f"ready after {ready:.1f} s")
     return missed
+
+
+def _lost(one: Compared) -> list[str]:
+    return [
+        f"{one.model}, {one.rows} rows, {one.form}: {median(one.ratios(name)):.1f} times {_NAMES[name]}"
+        for name in GOALS
+        if median(one.ratios(name)) < 1.5
+    ]
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
-"""Closed-loop HTTP load, cheap enough that one core of it saturates one core of any server here. Used by `benchmarks.serving`.
+"""HTTP load, cheap enough that one core of it saturates one core of any server here. Used by `benchmarks.serving`.
 
-Each connection sends a request, waits for all of the answer, and sends the next: no answer may be anything but 200.
+`send_load` is a closed loop: each connection sends a request, waits for all of the answer, and sends the next. `send_steadily` is an open
+one: requests fall due at random at a given rate whatever becomes of the others, and each is timed from when it was due, so that a server
+that stalls is charged for all that waited. No answer may be anything but 200.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Load", "Measured", "send_load"]
+__all__ = ["Load", "Measured", "send_load", "send_steadily"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +54,115 @@ def send_load(load: Load) -> Measured:
         return runner.run(_send(load))
 
 
+def send_steadily(load: Load, per_second: float) -> Measured:
+    """Send it at this rate, over up to `load.connections` at once. Raises RuntimeError as `send_load` does."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_send_steadily(load, per_second))
+
+
 async def _send(load: Load) -> Measured:
     loop = asyncio.get_running_loop()
     took: list[float] = []
     began = time.perf_counter()
-    ended = [loop.create_future() for _ in range(load.connections)]
-    for future in ended:
-        await loop.create_connection(
-            lambda future=future: _Connection(load.request, began + load.seconds, took, future),  # type: ignore[misc]
-            "127.0.0.1",
-            load.port,
-        )
-    await asyncio.gather(*ended)
+    ended = loop.create_future()
+    left = load.connections
+
+    def answered(connection: _Connection, now: float) -> None:
+        nonlocal left
+        took.append(now - connection.since)
+        if now < began + load.seconds:
+            connection.send(load.request, now)
+        else:
+            left -= 1
+            if not left:
+                _end(ended, None)
+
+    connections = await _connected(load, answered, ended)
+    for connection in connections:
+        connection.send(load.request, time.perf_counter())
+    await ended
     passed = time.perf_counter() - began
+    for connection in connections:
+        connection.close()
+    return _measured(took, passed)
+
+
+async def _send_steadily(load: Load, per_second: float) -> Measured:
+    gaps = np.random.default_rng(0).exponential(1 / per_second, max(1, round(per_second * load.seconds)))
+    took: list[float] = []
+    ended = asyncio.get_running_loop().create_future()
+    idle: deque[_Connection] = deque()
+
+    def answered(connection: _Connection, now: float) -> None:
+        took.append(now - connection.since)
+        idle.append(connection)
+
+    connections = await _connected(load, answered, ended)
+    idle.extend(connections)
+    began = time.perf_counter()
+    due = (began + np.cumsum(gaps)).tolist()
+    sent = 0
+    while len(took) < len(due) and not ended.done():
+        now = time.perf_counter()
+        while sent < len(due) and due[sent] <= now and idle:
+            idle.popleft().send(load.request, due[sent])
+            sent += 1
+        await asyncio.sleep(0)
+    if ended.done():
+        await ended
+    passed = time.perf_counter() - began
+    for connection in connections:
+        connection.close()
+    return _measured(took, passed)
+
+
+async def _connected(
+    load: Load, answered: Callable[[_Connection, float], None], ended: asyncio.Future[None]
+) -> list[_Connection]:
+    loop = asyncio.get_running_loop()
+    connections = [_Connection(answered, ended) for _ in range(load.connections)]
+    for connection in connections:
+        await loop.create_connection(lambda connection=connection: connection, "127.0.0.1", load.port)  # type: ignore[misc]
+    return connections
+
+
+def _measured(took: list[float], seconds: float) -> Measured:
     p50, p99 = np.quantile(np.array(took), [0.5, 0.99], method="inverted_cdf") * 1000
-    return Measured(len(took), len(took) / passed, float(p50), float(p99))
+    return Measured(len(took), len(took) / seconds, float(p50), float(p99))
+
+
+def _end(ended: asyncio.Future[None], error: Exception | None) -> None:
+    if not ended.done():
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, request: bytes, until: float, took: list[float], ended: asyncio.Future[None]) -> None:
-        self._request = request
-        self._until = until
-        self._took = took
+    """One request at a time. `since` is what its answer is timed from."""
+
+    def __init__(self, answered: Callable[[_Connection, float], None], ended: asyncio.Future[None]) -> None:
+        self._answered = answered
         self._ended = ended
+        self._transport: asyncio.Transport | None = None
         self._buffer = b""
-        self._began = 0.0
-        self._transport: asyncio.WriteTransport | None = None
+        self.since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        self._next()
 
-    def _next(self) -> None:
-        self._began = time.perf_counter()
+    def send(self, request: bytes, since: float) -> None:
+        self.since = since
         if self._transport is not None:
-            self._transport.write(self._request)
+            self._transport.write(request)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            transport, self._transport = self._transport, None
+            transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -93,27 +171,17 @@ class _Connection(asyncio.Protocol):
             return
         lower = head.lower()
         if not lower.startswith(b"http/1.1 200"):
-            self._end(RuntimeError(f"an answer was not 200: {self._buffer[:400]!r}"))
+            _end(self._ended, RuntimeError(f"an answer was not 200: {self._buffer[:400]!r}"))
             return
-        length = int(lower.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        if len(body) < length:
+        if b"\r\ncontent-length: " in lower:
+            length = int(lower.partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])
+            if len(body) < length:
+                return
+        elif not body.endswith(b"0\r\n\r\n"):  # in chunks, of which this is the last
             return
-        now = time.perf_counter()
-        self._took.append(now - self._began)
         self._buffer = b""
-        if now < self._until:
-            self._next()
-        else:
-            self._end(None)
+        self._answered(self, time.perf_counter())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end(RuntimeError(f"the server closed a connection: {exc}"))
-
-    def _end(self, error: Exception | None) -> None:
-        if not self._ended.done():
-            if error is None:
-                self._ended.set_result(None)
-            else:
-                self._ended.set_exception(error)
-        if self._transport is not None:
-            self._transport.close()
+        if self._transport is not None:  # else it was closed here
+            _end(self._ended, RuntimeError(f"the server closed a connection: {exc}"))
