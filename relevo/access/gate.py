@@ -88,13 +88,23 @@ class Gate:
 
     async def keep_up(self) -> None:
         """Look at the files and at the issuer, for ever: what was renewed is used from then on."""
+        # Each by itself: an issuer that takes its time must not keep a revoked key alive.
+        await asyncio.gather(self._keep_up_with_files(), self._keep_up_with_issuer())
+
+    async def _keep_up_with_files(self) -> None:
         while True:
             try:
                 self.look()
-                if self._issuer is not None:
-                    await self._issuer.refresh_if_due()
             except Exception:  # whatever it is, what was known goes on
                 _log.exception("the access settings could not be looked at")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _keep_up_with_issuer(self) -> None:
+        while self._issuer is not None:
+            try:
+                await self._issuer.refresh_if_due()
+            except Exception:  # likewise
+                _log.exception("the OIDC issuer could not be asked")
             await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> None:

@@ -148,7 +148,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--access",
-        default=os.environ.get("RELEVO_ACCESS") or None,
         help="who may ask: a file with keys, oidc, tls, or the same as {...} (docs/access.md); without it, anybody",
     )
     parser.add_argument("--no-fast-path", action="store_true", help="let KServe's application answer V2 requests")

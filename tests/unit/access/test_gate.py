@@ -92,3 +92,26 @@ def test_no_headers_are_an_error_of_ours(
     with pytest.raises(Refused) as refused:
         asyncio.run(gate.decide(headers, None))
     assert refused.value.status == 401
+
+
+def test_an_issuer_that_takes_its_time_does_not_keep_a_revoked_key_alive(tmp_path: Path) -> None:
+    """Files are looked at while it is being asked: a real one, that accepts and says nothing."""
+    key = keys_file(tmp_path / "keys", "ci")
+
+    async def life() -> None:
+        silent = await asyncio.start_server(lambda _, writer: asyncio.sleep(60), "127.0.0.1", 0)
+        issuer = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        settings = parse_access(f"keys: keys\noidc: {{issuer: '{issuer}', audience: x}}", "x", tmp_path)
+        gate = Gate(settings, "iris")
+        keeping_up = asyncio.create_task(gate.keep_up())
+        await asyncio.sleep(0.1)
+        (tmp_path / "keys").write_text("")
+        waited = 0.0
+        while admitted(gate, key) and waited < 4:  # the issuer's time is five seconds
+            await asyncio.sleep(0.1)
+            waited += 0.1
+        assert not admitted(gate, key)
+        keeping_up.cancel()
+        silent.close()
+
+    asyncio.run(life())
