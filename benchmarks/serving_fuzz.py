@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,19 +197,25 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def served(folder: Path, *options: str) -> Iterator[tuple[psutil.Popen, int, int, Path]]:
-    """A server of an iris model: its process, its two ports, and its log."""
-    log, package = folder / "server.log", folder / "iris"
-    train = [sys.executable, "-m", "model.train", "iris", "--version", "1", "--output", str(package), "--trees", "32"]
+def _small_package(folder: Path) -> None:
+    train = [sys.executable, "-m", "model.train", "iris", "--version", "1", "--output", str(folder), "--trees", "32"]
     subprocess.run(train, check=True, capture_output=True)
+
+
+@contextmanager
+def served(
+    folder: Path, *options: str, package: Callable[[Path], None] = _small_package
+) -> Iterator[tuple[psutil.Popen, int, int, Path]]:
+    """A server of an iris model that `package` writes: its process, its two ports, and its log."""
+    log, place = folder / "server.log", folder / "iris"
+    package(place)
     ports = _free_port(), _free_port()
     command = [
         sys.executable,
         "-m",
         "relevo.serving",
         "--package",
-        str(package),
+        str(place),
         "--name",
         "iris",
         "--revision",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from http import HTTPStatus
-from time import monotonic
 from typing import Any
 
 import httptools
@@ -41,15 +40,21 @@ class Watch:
     def __init__(self, revision: Revision, *, max_connections: int = limits.MAX_CONNECTIONS) -> None:
         self.revision = revision
         self.max_connections = max_connections
+        self.now = 0.0
+        """What the clock of the connections says, in seconds."""
         self.draining = False
         """Whether clients are told to close their connections."""
         self.held = 0
         """Bytes of bodies that came and are not answered yet."""
 
-    def sweep(self, connections: Iterable[Any], now: float) -> None:
-        """Refuse the slow ones; call it every second with all connections."""
+    def sweep(self, connections: Iterable[Any], elapsed_seconds: float) -> None:
+        """Refuse the slow ones; call it every second or so, with all connections and the time since the last time.
+
+        Time during which this server did not read must be left out: it is not the clients' fault.
+        """
+        self.now += elapsed_seconds
         for connection in list(connections):
-            connection.look(now)
+            connection.look(self.now)
 
 
 class Connection(HttpToolsProtocol):
@@ -67,7 +72,7 @@ class Connection(HttpToolsProtocol):
         self._crowded = False
         self._deaf = False
         self._seen = (IDLE, 0)
-        self._seen_at = monotonic()
+        self._seen_at = self._watch.now
         self._unread_since: float | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -189,7 +194,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def look(self, now: float) -> None:
-        """Refuse a client that is too slow, as seen at `now` on the monotonic clock."""
+        """Refuse a client that is too slow, as seen at `now`."""
         state = (self._phase, self._served)
         if state != self._seen:
             self._seen, self._seen_at = state, now
@@ -222,7 +227,7 @@ class Connection(HttpToolsProtocol):
     def refuse(self, status: int, reason: str) -> None:
         """Answer with an error and close; if an answer is under way, only close."""
         self._deaf = True
-        self._seen_at = monotonic()
+        self._seen_at = self._watch.now
         self._release()
         if self.transport.is_closing():
             return

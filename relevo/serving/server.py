@@ -186,8 +186,10 @@ class RevisionServer:
         while True:
             if beat is not None:
                 beat()
+            began = monotonic()
             await asyncio.sleep(_TICK_SECONDS)
-            self._watch.sweep(connections, monotonic())
+            # If it was longer, the event loop was held, and what came meanwhile has not been read.
+            self._watch.sweep(connections, min(monotonic() - began, 2 * _TICK_SECONDS))
 
     async def _start_grpc(self) -> Any:
         if self._listen.grpc_port is None:

@@ -24,6 +24,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as services
 from model_server import REVISION, ROW, Server, serving, trained
 
 from relevo.packaging import Package
+from relevo.serving import limits
 
 pytestmark = pytest.mark.component
 
@@ -332,6 +333,112 @@ def test_a_bad_grpc_request_is_the_callers_mistake(
             services.GRPCInferenceServiceStub(channel).ModelInfer(request_, timeout=20)
         assert refused.value.code() == code, refused.value
         assert refused.value.details()
+
+
+def stub(channel: grpc.Channel) -> services.GRPCInferenceServiceStub:
+    """The protocol's own client."""
+    return services.GRPCInferenceServiceStub(channel)
+
+
+def test_every_grpc_method_answers_as_the_protocol_says(server: Server) -> None:
+    """The protocol's own messages, and its own stub; what this server does not offer is UNIMPLEMENTED."""
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        asked = stub(channel)
+        assert asked.ServerLive(pb.ServerLiveRequest(), timeout=60).live
+        assert asked.ServerReady(pb.ServerReadyRequest(), timeout=60).ready
+        for version in ("", REVISION):
+            assert asked.ModelReady(pb.ModelReadyRequest(name="iris", version=version), timeout=60).ready
+            about = asked.ModelMetadata(pb.ModelMetadataRequest(name="iris", version=version), timeout=60)
+            assert (about.name, list(about.versions)) == ("iris", [REVISION])
+            assert [(item.name, item.datatype, list(item.shape)) for item in about.inputs] == [("x", "FP64", [-1, 4])]
+            assert [item.name for item in about.outputs] == ["predict", "predict_proba"]
+        of_server = asked.ServerMetadata(pb.ServerMetadataRequest(), timeout=60)
+        assert of_server.name
+        assert of_server.version
+        assert "binary_tensor_data" in of_server.extensions
+        for method, request in (
+            (asked.RepositoryModelLoad, pb.RepositoryModelLoadRequest(model_name="iris")),
+            (asked.RepositoryModelUnload, pb.RepositoryModelUnloadRequest(model_name="iris")),
+        ):
+            with pytest.raises(grpc.RpcError) as refused:
+                method(request, timeout=60)
+            assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        for method, request in (
+            (asked.ModelReady, pb.ModelReadyRequest(name="none")),
+            (asked.ModelMetadata, pb.ModelMetadataRequest(name="iris", version="9")),
+        ):
+            with pytest.raises(grpc.RpcError) as refused:
+                method(request, timeout=60)
+            assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("datatype", ["FP64", "FP32", "INT64", "INT32", "UINT64", "UINT32"])
+@pytest.mark.parametrize("raw", [False, True])
+def test_grpc_takes_typed_and_raw_contents(server: Server, datatype: str, raw: bool) -> None:
+    """The same rows give the same class in every datatype; the answer comes as the request came, and repeats its id."""
+    rows = np.array([[5, 3, 1, 0], [6, 3, 5, 2]])
+    values = rows.astype({"F": "f", "I": "i", "U": "u"}[datatype[0]] + str(int(datatype[-2:]) // 8))
+    field = {"FP64": "fp64", "FP32": "fp32", "INT64": "int64", "INT32": "int", "UINT64": "uint64", "UINT32": "uint"}
+    contents = pb.InferTensorContents(**{f"{field[datatype]}_contents": values.ravel().tolist()})
+    request = pb.ModelInferRequest(
+        model_name="iris",
+        id="7",
+        inputs=[
+            pb.ModelInferRequest.InferInputTensor(
+                name="x", shape=[2, 4], datatype=datatype, contents=None if raw else contents
+            )
+        ],
+        outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in ("predict", "predict_proba")],
+        raw_input_contents=[values.tobytes()] if raw else [],
+    )
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        answer, call = stub(channel).ModelInfer.with_call(request, timeout=60)
+    assert (answer.model_name, answer.model_version, answer.id) == ("iris", REVISION, "7")
+    assert ("x-relevo-revision", REVISION) in [tuple(item) for item in call.trailing_metadata()]
+    assert [(item.name, item.datatype, list(item.shape)) for item in answer.outputs] == [
+        ("predict", "INT64", [2]),
+        ("predict_proba", "FP64", [2, 3]),
+    ]
+    if raw:
+        classes, scores = (
+            np.frombuffer(part, kind) for part, kind in zip(answer.raw_output_contents, ("<i8", "<f8"), strict=True)
+        )
+    else:
+        classes, scores = answer.outputs[0].contents.int64_contents, answer.outputs[1].contents.fp64_contents
+    assert list(classes) == [0, 2]
+    np.testing.assert_allclose(np.reshape(scores, (2, 3)).sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_bytes_that_are_no_message_are_the_callers_mistake(server: Server) -> None:
+    """INVALID_ARGUMENT, for every method; a call that brings no message at all too; one larger than may be is RESOURCE_EXHAUSTED."""
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        for method in ("ServerMetadata", "ModelReady", "ModelMetadata", "ModelInfer"):
+            with pytest.raises(grpc.RpcError) as refused:
+                channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(b"\xff" * 9, timeout=60)
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        infer = "/inference.GRPCInferenceService/ModelInfer"
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.stream_unary(infer)(iter(()), timeout=60)
+        assert refused.value.code() == grpc.StatusCode.NOT_FOUND  # the model with no name
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary(infer)(b"\0" * (17 * 2**20), timeout=60)
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_watching_an_unknown_service_says_so(server: Server) -> None:
+    """SERVICE_UNKNOWN (3), and the call stays open, as its documentation asks; more watches than may be are refused."""
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        unknown = watch(b"\x0a\x01x", timeout=60)
+        assert next(unknown) == b"\x08\x03"
+        watches = [watch(b"", timeout=60) for _ in range(limits.MAX_WATCHES - 1)]
+        for each in watches:
+            assert next(each) == b"\x08\x01"
+        with pytest.raises(grpc.RpcError) as refused:
+            next(watch(b"", timeout=60))
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        for each in (unknown, *watches):
+            each.cancel()
 
 
 def test_a_model_that_raises_gives_500_with_a_short_reason(tmp_path: Path) -> None:

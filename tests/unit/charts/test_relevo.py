@@ -352,6 +352,25 @@ class TestRuntime:
         assert options.host == "0.0.0.0"
         assert [port["containerPort"] for port in container["ports"]] == [options.http_port]
 
+    def test_operations_are_values(self) -> None:
+        """Workers, the end and the stuck model are told to the server; but for the drain, the defaults are the server's own."""
+        from relevo.serving.__main__ import _parser
+
+        def told(*changes: str) -> tuple[int, int, float, float]:
+            (container,) = rendered(*changes).one("ClusterServingRuntime")["spec"]["containers"]
+            found = _parser().parse_args(container["args"])
+            return found.workers, found.grace_seconds, found.drain_seconds, found.stuck_seconds
+
+        own = _parser().parse_args(["--package", "a"])
+        assert told() == (own.workers, own.grace_seconds, 1.0, own.stuck_seconds)
+        changes = (
+            "runtime.workers=4",
+            "runtime.graceSeconds=60",
+            "runtime.drainSeconds=2",
+            "runtime.stuckSeconds=30",
+        )
+        assert told(*changes) == (4, 60, 2.0, 30.0)
+
     def test_behind_kserves_own(self) -> None:
         """It may be chosen for sklearn, but has no priority: KServe's own runtime for that format goes before it."""
         (model_format,) = rendered().one("ClusterServingRuntime")["spec"]["supportedModelFormats"]

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
-from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,9 +54,8 @@ class Served:
 
     def later(self, seconds: float) -> None:
         """Let the watch look now, and again after this time."""
-        now = monotonic()
-        self.watch.sweep(self.state.connections, now)
-        self.watch.sweep(self.state.connections, now + seconds)
+        self.watch.sweep(self.state.connections, 0.0)
+        self.watch.sweep(self.state.connections, seconds)
 
     def failed(self, kind: str) -> float:
         """How many were counted as ended by `kind`."""
