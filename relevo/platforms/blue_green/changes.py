@@ -1,7 +1,7 @@
 """What to write to the Route so that it becomes as a rollout wants it. Pure: one merge patch, in which traffic and marks change together.
 
-A colour that the Route does not name is reached by nobody, so Knative scales it to zero whatever its minScale, and wakes it when it is
-named again: neither makes a revision. A colour is named only once it has a ready revision, or Knative would refuse the whole Route.
+A colour that no rollout needs is not named, so that nobody asks for it and it can sleep. It is named again, with a preview host of its own,
+only once it has a ready revision, or Knative would refuse the whole Route.
 """
 
 from __future__ import annotations

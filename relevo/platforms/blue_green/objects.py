@@ -53,6 +53,7 @@ class Colour:
     release: str
     """The Helm release that made it; "" where somebody made it by hand."""
     failure: str = ""
+    least_replicas: int = 0
     newest: Revision | None = None
 
     @classmethod
@@ -69,6 +70,7 @@ class Colour:
             storage_uri=str(at(service, "spec", "predictor", "model", "storageUri") or ""),
             release=str(notes.get("meta.helm.sh/release-name", "")),
             failure=failure,
+            least_replicas=int(at(service, "spec", "predictor", "minReplicas") or 0),
             newest=known[-1] if known else None,
         )
 
@@ -88,7 +90,7 @@ class World:
     resource_version: str
     route: Route
     asked: Mapping[str, int]
-    """Percent per colour that the Route's spec gives; a colour that is not named there is scaled to zero."""
+    """Percent per colour that the Route's spec gives; a colour that is not named there is put to sleep."""
     marks: Marks
     colours: Mapping[str, Colour]
     """Those that are installed."""

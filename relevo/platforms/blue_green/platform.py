@@ -52,7 +52,8 @@ class BlueGreenPlatform:
         world = self._look(target)
         marks, edited = world.marks, world.edited
         live = world.live(world.idle)
-        as_set = world.route.confirmed and not edited and live == marks.percent
+        # Until the candidate is named as well, nothing is as it was asked for.
+        as_set = world.route.confirmed and not edited and world.idle in world.asked and live == marks.percent
         return Routes(
             stable=self._status(world, world.stable),
             candidate=self._shown_candidate(world),
@@ -103,7 +104,7 @@ class BlueGreenPlatform:
         self._make(target, change)
 
     def settle(self, target: str, keep: Arm) -> None:
-        """All traffic to `keep`, and the other colour out of the Route: Knative scales it to zero once its requests have ended.
+        """All traffic to `keep`, and the other colour out of the Route and with no least scale: Knative puts it to sleep.
 
         Overrides what anybody else wrote meanwhile: this is the verdict.
 
@@ -120,6 +121,7 @@ class BlueGreenPlatform:
             return change_to_settle(world, kept)
 
         self._make(target, change)
+        self._put_to_sleep(target)
 
     # -- beyond the protocol -------------------------------------------------------------------------------------------------------
 
@@ -183,6 +185,14 @@ class BlueGreenPlatform:
             f"Route {self._namespace}/{target} is changed so often by others that no change of ours got through"
         )
 
+    def _put_to_sleep(self, target: str) -> None:
+        """Let Knative scale the colour to zero that users have left: KServe's own route names it too, so its least scale must be 0."""
+        world = self._look(target)
+        colour = world.colours.get(world.idle)
+        if not world.marks.candidate and world.idle not in world.asked and colour is not None and colour.least_replicas:
+            changes = {"spec": {"predictor": {"minReplicas": 0}}}
+            self._cluster.patch(INFERENCE_SERVICES, self._namespace, f"{target}-{world.idle}", changes)
+
     def _shown_candidate(self, world: World) -> RevisionStatus | None:
         if world.marks.candidate:
             return self._status(world, world.idle)
@@ -204,9 +214,9 @@ class BlueGreenPlatform:
             detail = colour.failure or "KServe has made no revision of it yet"
             return RevisionStatus("", colour.storage_uri, ready=False, detail=detail, failed=bool(colour.failure))
         target = next((t for t in world.route.targets if t.tag == name), None)
-        reached = target is not None and target.revision == revision.name and world.route.confirmed
-        # The stable colour goes on serving by the route before while a new one is not confirmed.
-        reached = reached or (name == world.stable and target is not None and target.percent > 0)
+        # A Route is not confirmed for a while after each change of a weight; what users were sent to before is reached all the same.
+        trusted = world.route.confirmed or name == world.stable or world.marks.percent > 0
+        reached = target is not None and target.revision == revision.name and trusted
         ready = revision.ready.status == "True" and answers(revision) and reached
         told = next((pod.detail for pod in revision.pods if pod.detail), "")
         waits = "" if reached else f"the route does not lead to it yet ({world.route.detail or 'it is not named'})"

@@ -29,6 +29,7 @@ class Colour:
     made_of: str = ""
     ready: bool = False
     pod: bool = False
+    least: int = 1
 
 
 @dataclass
@@ -90,7 +91,7 @@ class FakeColours:
         self.confirmed = True
         named = {t["tag"] for t in wanted}
         for name, colour in self.colours.items():
-            colour.pod = name in named
+            colour.pod = name in named or colour.least > 0
 
     def rest(self) -> None:
         """All controllers, and every pod comes up."""
@@ -117,7 +118,7 @@ class FakeColours:
         notes = {"meta.helm.sh/release-name": colour.release} if colour.release else {}
         return {
             "metadata": {"name": name, "annotations": notes},
-            "spec": {"predictor": {"model": {"storageUri": colour.uri}}},
+            "spec": {"predictor": {"model": {"storageUri": colour.uri}, "minReplicas": colour.least}},
         }
 
     def list(self, kind: Kind, namespace: str, labels: Mapping[str, str] | None = None) -> list[Json]:
@@ -142,7 +143,10 @@ class FakeColours:
         return [{"metadata": pod, "status": {"conditions": [{"type": "Ready", "status": ready}]}}]
 
     def patch(self, kind: Kind, namespace: str, name: str, changes: Mapping[str, Any]) -> Json:
-        """A merge patch of the Route."""
+        """A merge patch of the Route, or of a colour's least scale."""
+        if kind.plural == "inferenceservices":
+            self.colours[name.removeprefix("iris-")].least = changes["spec"]["predictor"]["minReplicas"]
+            return {}
         if self.before_patch is not None:
             self.before_patch()
         assert self.route is not None

@@ -44,7 +44,10 @@ def test_the_way_of_a_rollout() -> None:
     assert (seen.candidate.ready, seen.weight_percent, seen.label) == (True, 0, "u1/0")
     assert seen.candidate.address == "http://green-iris.team.svc.cluster.local"
     platform(world).set_weight("iris", Split(100, "u1/1"))
-    assert platform(world).observe("iris").label == "", "the gateway does not route by it yet"
+    seen = platform(world).observe("iris")
+    assert seen.label == "", "the gateway does not route by it yet"
+    assert seen.candidate is not None
+    assert seen.candidate.ready, "a Route on its way is no reason to take users back"
     world.rest()
     seen = platform(world).observe("iris")
     assert (world.users_reach, seen.stable.storage_uri, seen.label) == ({"green": 100}, uri(1), "u1/1")
@@ -76,9 +79,10 @@ def test_a_colour_is_named_when_it_has_a_ready_revision() -> None:
     platform(world).set_weight("iris", Split(0, "u1/0"))
     assert world.route is not None
     assert [t["tag"] for t in world.route["spec"]["traffic"]] == ["blue"]
-    seen = platform(world).observe("iris").candidate
-    assert seen is not None
-    assert not seen.ready
+    routes = platform(world).observe("iris")
+    assert routes.candidate is not None
+    assert not routes.candidate.ready
+    assert routes.label == "", "so that the weight is set again until it is named"
     world.rest()
     platform(world).set_weight("iris", Split(0, "u1/0"))
     world.rest()
