@@ -20,6 +20,7 @@ SHORT: dict[str, tuple[str, ...]] = {
     "local_switches": ("--requests", "10000", "--changes", "40"),
     "rollback_delay": ("--runs", "3"),
     "engine_cost": ("--runs", "1"),
+    "serving_access": ("--rounds", "3", "--seconds", "1"),
     "serving": ("--models", "rf100", "--rounds", "3", "--seconds", "2", "--no-open-loop"),
 }
 """Each benchmark, and what makes it short."""
