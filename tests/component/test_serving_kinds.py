@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pandas
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -26,6 +28,7 @@ from sklearn.tree import DecisionTreeClassifier
 from relevo.packaging import TrainingResult, save_package
 from relevo.packaging.metadata import DataInfo
 from tests.component.both_paths import BINARY, JSON, LENGTH, PATH, Served, compare
+from tests.component.model_server import Server, serving
 
 pytestmark = pytest.mark.component
 
@@ -222,3 +225,49 @@ def test_metadata_tells_what_each_takes(served: dict[str, Served]) -> None:
     assert about["words"]["outputs"][0]["datatype"] == "BYTES"
     assert about["regressor"]["platform"] == "onnx_onnxv1"
     assert about["frame"]["platform"] == "sklearn"
+
+
+def test_a_real_server_answers_a_frame_by_every_protocol(tmp_path: Path) -> None:
+    """KServe's clients by gRPC and REST, typed and as bytes; V1 with objects and with lists; the beginner's path."""
+    expected = MODELS["frame"]
+    folder = package(tmp_path, "frame")
+    rows = FRAME[FRAME["city"].notna() & FRAME["age"].notna()].iloc[:3]
+    right = expected[0].predict(rows).tolist()
+    types = {
+        "age": ("FP64", np.float64),
+        "visits": ("INT64", np.int64),
+        "member": ("BOOL", np.bool_),
+        "city": ("BYTES", np.object_),
+    }
+
+    def request(binary: bool) -> InferRequest:
+        inputs = []
+        for name, (datatype, dtype) in types.items():
+            item = InferInput(name, [3], datatype)
+            values = rows[name].to_numpy()
+            values = np.array([text.encode() for text in values], object) if name == "city" else values.astype(dtype)
+            item.set_data_from_numpy(values, binary_data=binary)
+            inputs.append(item)
+        return InferRequest("iris", inputs)
+
+    async def ask(server: Server) -> list[Any]:
+        rest = InferenceRESTClient(RESTConfig(protocol="v2"))
+        calls = InferenceGRPCClient(server.grpc_address)
+        try:
+            answers = [await calls.infer(request(binary), timeout=60) for binary in (False, True)]
+            answers += [await rest.infer(server.url, request(binary), model_name="iris") for binary in (False, True)]
+            return [answer.outputs[0].as_numpy().tolist() for answer in answers]
+        finally:
+            await calls.close()
+            await rest.close()
+
+    with serving(folder) as server:
+        assert asyncio.run(ask(server)) == [right] * 4
+        objects = json.loads(rows.to_json(orient="records"))
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            for instances in (objects, [list(row.values()) for row in objects]):
+                answer = client.post("/v1/models/iris:predict", json={"instances": instances})
+                assert answer.json() == {"predictions": right}
+            assert client.post("/predict", json={"features": objects[0]}).json() == {"prediction": right[0]}
+            wrong = client.post("/predict", json={"features": {**objects[0], "city": 3}})
+            assert (wrong.status_code, "city" in wrong.json()["error"]) == (400, True)
