@@ -17,7 +17,7 @@ WHERE  := --platform $(PLATFORM) $(if $(CONTEXT),--context $(CONTEXT)) $(if $(NA
 
 export CLUSTER IMAGES GATEWAY_PORT RELEVO_CACHE
 
-.PHONY: help cluster cluster-down images docker demo demo-soak test e2e lint format model deploy-canary promote rollback status dashboard loadtest report bench docs clean
+.PHONY: help cluster cluster-down images docker demo demo-soak test e2e lint format model deploy-canary promote rollback status dashboard loadtest report bench switch deploy-blue-green docs clean
 .DEFAULT_GOAL := help
 
 help:  ## List the verbs
@@ -65,6 +65,12 @@ model: $(READY)  ## Train VERSION of MODEL into the local package store
 
 deploy-canary: $(READY)  ## Roll VERSION of MODEL out by canary on a cluster (CONTEXT=, NAMESPACE=, SCENARIO=errors|..., PLATFORM=local)
 	$(PYTHON) -m scripts.canary $(SCENARIO) --model $(MODEL) --version $(VERSION) --shadow $(SHADOW) $(WHERE)
+
+deploy-blue-green: $(READY)  ## Bring VERSION of MODEL to the idle colour and switch to it, on a cluster (CONTEXT=, NAMESPACE=, SCENARIO=errors|..., PLATFORM=local)
+	$(PYTHON) -m scripts.canary $(SCENARIO) --strategy blue-green --model $(MODEL) --version $(VERSION) $(WHERE)
+
+switch: $(READY)  ## Send all users of MODEL to the other colour now (TO=blue)
+	$(RELEVO) switch $(MODEL) $(if $(TO),--to $(TO)) $(WHERE)
 
 promote: $(READY)  ## Go on to the next step of MODEL's rollout now
 	$(RELEVO) promote $(MODEL) $(WHERE)

@@ -14,12 +14,15 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
+from k8s.cluster.tools import tool
 from relevo.cli.dashboard import kubectl
 from relevo.cli.exit_codes import ExitCode
 from relevo.errors import BadInput, RelevoError
 from relevo.packaging.image import default_tag, kind_nodes
 from relevo.packaging.store import home_folder, package_folder
+from relevo.platforms.blue_green.platform import is_ours
 from relevo.platforms.cluster_api import INFERENCE_SERVICES, Cluster, connect
 from scripts.demo import EXPECTED, RELEVO, SAMPLES
 from scripts.monitor_fault import kill_monitor, kill_monitor_on
@@ -58,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Do it all; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.canary", description="Roll a version out by canary.")
     parser.add_argument("scenario", choices=sorted(EXPECTED))
+    parser.add_argument("--strategy", default="canary", choices=["canary", "blue-green"])
     parser.add_argument("--model", default="iris", choices=["iris", "digits"])
     parser.add_argument("--version", default="2")
     parser.add_argument("--platform", default="kserve", choices=["kserve", "local"])
@@ -71,13 +75,17 @@ def main(arguments: list[str] | None = None) -> int:
     where += ["--namespace", options.namespace] if options.namespace else []
     try:
         target = None if options.platform == "local" else Target.of(options.context, options.namespace)
-        if target is not None:
+        blue_green = options.strategy == "blue-green"
+        if target is not None and blue_green:
+            _serve_blue(target, options.model)
+        elif target is not None:
             _serve(target, options.model)
         _have(target, options.model, version, TRAINER_ARGUMENTS[options.scenario])
     except RelevoError as error:
         print(f"error: {error.message}\n       {error.next_step}", file=sys.stderr)
         return ExitCode.BAD_INPUT if isinstance(error, BadInput) else ExitCode.FAILURE
-    return _roll_out(target, options.scenario, options.model, version, [*where, f"--{_SHADOW[options.shadow]}"])
+    flags = [*where] if blue_green else [*where, f"--{_SHADOW[options.shadow]}"]
+    return _roll_out(target, options.scenario, options.model, version, flags, options.strategy)
 
 
 _SHADOW = {"on": "shadow", "off": "no-shadow"}
@@ -93,6 +101,31 @@ def _serve(target: Target, model: str) -> None:
     _run(kubectl(), "apply", *shared, "-f", str(SAMPLES / f"{model}.yaml"))
     ready = ["--for=condition=Ready", f"--timeout={READY_SECONDS}s", f"inferenceservice/{model}"]
     _run(kubectl(), "wait", *shared, *ready)
+
+
+def _serve_blue(target: Target, model: str) -> None:
+    """See to it that there are a colour and a Route over it: blue with version 1, where there is none yet."""
+    if is_ours(target.cluster, target.namespace, model):
+        return
+    _have(target, model, "1", STABLE)
+    _say(f"Installing {model}-blue and its Route in namespace {target.namespace}")
+    helm = str(tool("helm"))
+    shared = ["--namespace", target.namespace, *(["--kube-context", target.context] if _is_named(target) else [])]
+    _run(
+        helm,
+        "upgrade",
+        "--install",
+        f"{model}-blue",
+        "charts/model",
+        *shared,
+        "--values",
+        "charts/model/values-blue.yaml",
+    )
+    wait = ["--namespace", target.namespace, *(["--context", target.context] if _is_named(target) else [])]
+    ready = ["--for=condition=Ready", f"--timeout={READY_SECONDS}s", f"inferenceservice/{model}-blue"]
+    _run(kubectl(), "wait", *wait, *ready)
+    route = ["--set", f"model.name={model}", "--set", "active=blue", "--set", "colours={blue}"]
+    _run(helm, "upgrade", "--install", model, "charts/model-route", *shared, *route)
 
 
 def _is_named(target: Target) -> bool:
@@ -115,9 +148,9 @@ def _have(target: Target | None, model: str, version: str, arguments: tuple[str,
         )
 
 
-def _roll_out(target: Target | None, scenario: str, model: str, version: str, flags: list[str]) -> int:
-    """Run `relevo deploy-canary` to its end, with the monitor killed for a while where the scenario says so."""
-    _say(f"Rolling version {version} of {model} out by canary")
+def _roll_out(target: Target | None, scenario: str, model: str, version: str, flags: list[str], strategy: str) -> int:
+    """Run `relevo deploy-canary`, or `deploy-blue-green`, to its end, with the monitor killed for a while where the scenario says so."""
+    _say(f"Rolling version {version} of {model} out by {strategy}")
     ended = threading.Event()
     if target is None:
         fault = threading.Thread(target=kill_monitor, args=(model, ended), daemon=True)
@@ -126,9 +159,10 @@ def _roll_out(target: Target | None, scenario: str, model: str, version: str, fl
         fault = threading.Thread(target=kill_monitor_on, args=(*place, ended), daemon=True)
     if scenario == "flaky-monitor":
         fault.start()
-    file = str(SAMPLES / f"rollout-{model}.yaml")
-    command = [*RELEVO, "deploy-canary", model, "-f", file, "--version", version, *flags]
-    code = subprocess.run(command, check=False).returncode
+    file = str(SAMPLES / f"rollout-{model}{'-blue-green' if strategy == 'blue-green' else ''}.yaml")
+    command = [*RELEVO, f"deploy-{strategy}", model, "-f", file, "--version", version, *flags]
+    path = os.pathsep.join([os.environ.get("PATH", ""), str(Path(kubectl()).parent)])  # helm is beside kubectl
+    code = subprocess.run(command, env={**os.environ, "PATH": path}, check=False).returncode
     ended.set()
     if fault.is_alive():
         fault.join()
