@@ -26,6 +26,8 @@ class MetadataSmokeTest:
     model: str
     requests: int = 10
     timeout_seconds: float = 5.0
+    wake_seconds: float = 30.0
+    """For the first request: it may have to wake a colour that sleeps."""
     credential: Credential | None = None
     """What the requests carry, where not anybody may ask."""
 
@@ -54,7 +56,7 @@ class MetadataSmokeTest:
 
     def _inputs(self, client: httpx.Client) -> list[dict[str, Any]]:
         try:
-            response = client.get(f"/v2/models/{self.model}")
+            response = client.get(f"/v2/models/{self.model}", timeout=self.wake_seconds)
             if response.status_code != httpx.codes.OK:
                 raise _UnusableError(f"HTTP {response.status_code} for its metadata: {response.text[:200]}")
             inputs: list[dict[str, Any]] = response.json()["inputs"]

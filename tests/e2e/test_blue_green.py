@@ -1,0 +1,82 @@
+"""Two colours on a cluster: promoted, refused unseen, switched by hand and back, with users asking all the while."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from k8s.cluster.tools import tool
+from scripts.arena import PROJECT
+from scripts.lab import models
+from scripts.lab.colours import ColouredSite
+from scripts.lab.kube import Lab, until
+from scripts.lab.users import GatewayUsers
+
+SAMPLE = "k8s/samples/rollout-iris-blue-green.yaml"
+
+
+@pytest.fixture(scope="module")
+def coloured(lab: Lab, namespace: str) -> ColouredSite:
+    """Blue serves version 1."""
+    site = ColouredSite(lab, namespace)
+    site.install("blue", "1")
+    site.open_route("blue")
+    return site
+
+
+@pytest.fixture
+def users(coloured: ColouredSite) -> Iterator[GatewayUsers]:
+    """Users who ask all the while."""
+    with GatewayUsers(coloured.lab.gateway, coloured.host, coloured.name, models.rows()) as users:
+        until("users get answers", users.count, seconds=60)
+        yield users
+
+
+def relevo(site: ColouredSite, *arguments: str, seconds: float = 400) -> subprocess.CompletedProcess[str]:
+    """A command of ours on that namespace."""
+    path = f"{Path(tool('helm')).parent}{os.pathsep}{os.environ['PATH']}"
+    where = ["--context", site.lab.context, "--namespace", site.namespace]
+    return subprocess.run(
+        [sys.executable, "-m", "relevo", *arguments, *where],
+        cwd=PROJECT, env={**os.environ, "PATH": path, "NO_COLOR": "1"}, capture_output=True, text=True, check=False, timeout=seconds,
+    )  # fmt: skip
+
+
+def test_a_bad_green_is_refused_unseen(coloured: ColouredSite, users: GatewayUsers) -> None:
+    """What errs on the rows of the load is rolled back in its rehearsal: users have met blue alone, and nothing failed."""
+    done = relevo(coloured, "deploy-blue-green", "iris", "-f", SAMPLE, "--version", "2-errors")
+    assert done.returncode == 10, done.stderr + done.stdout
+    assert "No user's request reached it" in done.stdout
+    answers = users.answers()
+    assert not [one for one in answers if one.failed]
+    assert {one.revision.rpartition("-predictor")[0] for one in answers} == {"iris-blue"}
+
+
+def test_promoted_then_switched_by_hand_and_back(coloured: ColouredSite, users: GatewayUsers) -> None:
+    """Green is promoted and blue goes to sleep; a switch wakes it and sends users back; no request fails on the way."""
+    done = relevo(coloured, "deploy-blue-green", "iris", "-f", SAMPLE, "--version", "2")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert coloured.percents() == {"green": 100}
+    for to in ("blue", "green"):
+        done = relevo(coloured, "switch", "iris", "--to", to)
+        assert done.returncode == 0, done.stderr + done.stdout
+        until(f"users are with {to}", lambda to=to: coloured.percents() == {to: 100}, seconds=60)
+    assert not [one for one in users.answers() if one.failed]
+    assert "already" in relevo(coloured, "switch", "iris", "--to", "green").stderr
+
+
+def test_what_makes_no_sense_is_refused(coloured: ColouredSite) -> None:
+    """An unknown colour, the version that users have, a canary: each has its message, and nothing is begun."""
+    for arguments, says in (
+        (("switch", "iris", "--to", "red"), "red: is no colour"),
+        (("deploy-blue-green", "iris", "--version", "2"), "serves oci://dev.local/iris:2 already"),
+        (("deploy-canary", "-f", "k8s/samples/rollout-iris.yaml"), "is served by two colours"),
+    ):
+        done = relevo(coloured, *arguments)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert says in done.stderr

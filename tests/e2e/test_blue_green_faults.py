@@ -1,0 +1,106 @@
+"""Two colours on a cluster when something is killed: the operator at every transition, the operator for good, the new colour's pod."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from scripts.lab import models
+from scripts.lab.colours import ColouredSite
+from scripts.lab.faults import OperatorKiller, delete_pods, wait_for_operator
+from scripts.lab.kube import Lab, until
+from scripts.lab.users import GatewayUsers
+from scripts.lab.watching import Watch
+
+from .judging import ended
+
+OPERATOR = ("-n", "relevo-system", "scale", "deployment/relevo-operator")
+LONG = {"strategy": {"blueGreen": {"keepWarmFor": 600}}}
+
+
+@pytest.fixture
+def coloured(lab: Lab, make_namespace: object) -> ColouredSite:
+    """Both colours are installed, and users are with blue; new for each test."""
+    site = ColouredSite(lab, make_namespace("e2e-colours"))  # type: ignore[operator]
+    site.install("blue", "1")
+    site.install("green", "2")
+    site.open_route("blue", "blue", "green")
+    return site
+
+
+@pytest.fixture
+def users(coloured: ColouredSite) -> Iterator[GatewayUsers]:
+    """Users who ask all the while."""
+    with GatewayUsers(coloured.lab.gateway, coloured.host, coloured.name, models.rows()) as users:
+        until("users get answers", users.count, seconds=60)
+        yield users
+
+
+@pytest.fixture
+def watch(coloured: ColouredSite) -> Iterator[Watch]:
+    """A watch of the Rollout, and of the colour that users have first."""
+    with Watch(coloured.lab, coloured.namespace, f"{coloured.name}-blue", coloured.name) as watch:
+        yield watch
+
+
+def at_switch(watch: Watch) -> None:
+    """Wait until all users are sent to green."""
+    watch.wait("the switch", lambda look: look.phase == "Shifting" and look.weight == 100, seconds=240)
+
+
+def test_the_operator_is_killed_at_every_transition(coloured: ColouredSite, watch: Watch, users: GatewayUsers) -> None:
+    """Whoever takes over goes on to the same verdict, and users are answered all the while: never are both colours idle."""
+    with OperatorKiller(coloured.lab, watch, most=10, transition=True) as killer:
+        coloured.roll_out("2")
+        end = ended(watch, 480)
+    assert end.phase == "Promoted", end.reason
+    assert killer.problems == []
+    assert {"Preparing", "Shadowing", "Shifting"} <= {kill.phase for kill in killer.kills}
+    assert not [one for one in users.answers() if one.failed]
+
+
+def test_back_by_kubectl_while_the_operator_is_dead(coloured: ColouredSite, watch: Watch, users: GatewayUsers) -> None:
+    """One documented command sends all users back; the operator that returns holds, changes nothing back, and a rollback ends it."""
+    coloured.roll_out("2", **LONG)
+    at_switch(watch)
+    coloured.lab.kubectl(*OPERATOR, "--replicas=0")
+    try:
+        called_at = time.time()
+        coloured.patch_to("blue")
+        until("users are with blue", lambda: coloured.confirmed() and coloured.percents()["blue"] == 100, seconds=60)
+        time.sleep(2)
+        late = [a.sent_at for a in users.answers() if a.sent_at > called_at and "-green-" in a.revision]
+        assert max(late, default=called_at) - called_at < 30
+    finally:
+        coloured.lab.kubectl(*OPERATOR, "--replicas=2")
+    wait_for_operator(coloured.lab)
+    watch.wait("it is held", lambda look: "was changed from 100 to 0" in look.hold, seconds=120)
+    assert coloured.percents()["blue"] == 100
+    coloured.annotate("rollback")
+    assert ended(watch).phase == "RolledBack"
+    assert coloured.percents() == {"blue": 100}
+    assert not [one for one in users.answers() if one.failed]
+
+
+def test_a_new_colour_whose_pod_dies_gives_its_users_back(coloured: ColouredSite, watch: Watch) -> None:
+    """After the switch green's pod is killed: users are with blue until it is back, and then with green again or for good with blue."""
+    coloured.roll_out("2", **LONG)
+    at_switch(watch)
+    delete_pods(coloured.lab, coloured.namespace, "serving.knative.dev/configuration=iris-green-predictor")
+    watch.wait("it is held", lambda look: "is not ready" in look.hold, seconds=120)
+    until("blue has users", lambda: coloured.percents().get("blue") == 100, seconds=60)
+    watch.wait("it goes on", lambda look: not look.hold and look.weight == 100, seconds=120)
+    coloured.annotate("rollback")
+    assert ended(watch).phase == "RolledBack"
+
+
+def test_kserve_and_our_route_do_not_fight(coloured: ColouredSite, users: GatewayUsers) -> None:
+    """With KServe's controller and Knative beside it, the Route is written by nobody but its owner while it rests."""
+    before = coloured.route()["metadata"]["generation"]
+    coloured.lab.kubectl("-n", coloured.namespace, "annotate", "inferenceservice/iris-green", "e2e/touched=yes")
+    time.sleep(20)
+    assert coloured.route()["metadata"]["generation"] == before
+    assert coloured.percents() == {"blue": 100, "green": 0}
+    assert not [one for one in users.answers() if one.failed]
