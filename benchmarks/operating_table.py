@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from benchmarks.windows_judged import Judge
+from relevo.rollout.spec import LatencyCheck
 from relevo.statistics import log_e_not_worse, log_e_slower, log_e_worse, log_limit
 from relevo.statistics.counts import Floats
 
@@ -30,7 +31,7 @@ __all__ = ["Outcome", "Slowdown", "main", "promotion", "rollback_for_errors", "r
 RHO, BASE_RATE, REQUESTS = 0.1, 0.005, 60_000
 MEDIAN_MS, P99_MS = 100.0, 320.0
 SPREAD = np.log(P99_MS / MEDIAN_MS) / norm.ppf(0.99)
-QUANTILES = np.array([0.5, 0.75, 0.9, 0.95, 0.99])
+QUANTILES = np.array(LatencyCheck().quantiles)
 LOOK_EVERY, PAIRS_A_LOOK, LOOKS_AT_ONCE, CHUNK = 20, 10, 50, 250
 
 ERRORS_REFERENCE = {

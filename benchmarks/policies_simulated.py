@@ -68,7 +68,7 @@ VARIANTS: dict[str, Mapping[str, Any]] = {
     "default": {},
     "300 shadow pairs": {"shadow": {"requests": 300}},
     "no shadow stage": {"shadow": {"enabled": False}},
-    "no latency threshold at p99.9": {"checks": {"latency": {"quantiles": [0.5, 0.75, 0.9, 0.95, 0.99]}}},
+    "no latency threshold at p99.9": {"checks": {"latency": {"quantiles": [0.25, 0.5, 0.75, 0.9, 0.95, 0.99]}}},
     "latency windows of 10": {"checks": {"latency": {"window": 10}}},
     "ramp 2, 10, 50 %": {"strategy": {"canary": {"weights": [2, 10, 50]}}},
     "ramp 5, 25, 50 %": {"strategy": {"canary": {"weights": [5, 25, 50]}}},

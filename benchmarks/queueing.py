@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.windows_judged import Judge
+from relevo.rollout.spec import LatencyCheck
 from relevo.simulation.outcomes import binomial
 from relevo.statistics import log_e_slower, log_limit
 from relevo.statistics.counts import Floats
@@ -31,7 +32,7 @@ ROWS = {
 CLUSTERINGS = (1, 3, 10)
 WINDOWS = (10, 20, 40)
 COLUMNS = tuple(f"every request, / {c}" for c in CLUSTERINGS) + tuple(f"windows of {w}" for w in WINDOWS)
-QUANTILES = np.array([0.5, 0.75, 0.9, 0.95, 0.99, 0.999])
+QUANTILES = np.array(LatencyCheck().quantiles)
 ALPHA, REQUESTS, LOOK_EVERY, WARM_UP, CHUNK = 0.05, 10_000, 10, 2_000, 50
 SPREAD, TOLERANCE = float(np.log(3) / 2.3263), 0.25
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from benchmarks.windows_judged import Judge
+from relevo.rollout.spec import LatencyCheck
 from relevo.simulation.outcomes import binomial
 from relevo.simulation.traffic import HEALTHY, Effect, Traffic
 from relevo.statistics import log_e_worse, log_limit, weighted_mean
@@ -40,7 +41,8 @@ __all__ = ["CANDIDATES", "GRIDS", "RULES", "TUNED", "Streams", "compare", "draw"
 
 RHO, MINUTES, LOOKS_PER_MINUTE, REQUESTS_PER_MINUTE = 0.1, 30, 12, 2000.0
 TRAFFIC = Traffic(REQUESTS_PER_MINUTE / 60, 0.005, {}, latency_p50_ms=100.0, latency_p99_ms=320.0)
-QUANTILES = np.array([0.5, 0.75, 0.9, 0.95, 0.99, 0.999])
+QUANTILES = np.array(LatencyCheck().quantiles)
+P95 = LatencyCheck().quantiles.index(0.95)
 FLAGGER_MS = 500.0
 ALPHA, CHUNK = 0.01, 200
 NEVER = 10**9
@@ -66,7 +68,7 @@ class Streams:
     errors: Floats
     """(runs, looks, 2)"""
     over: Floats
-    """Over the stable arm's quantiles, then over 500 ms, (runs, looks, 7, 2)."""
+    """Over the stable arm's quantiles, then over 500 ms, (runs, looks, quantiles + 1, 2)."""
 
     @cached_property
     def by_minute(self) -> tuple[Floats, Floats, Floats]:
@@ -122,7 +124,7 @@ def kayenta(streams: Streams, *, tolerance: float = 0.25, confidence: float = 0.
     For the p99 of a minute stands the share of requests over the stable p95, which moves with it.
     """
     requests, errors, over = streams.by_minute
-    slow = over[..., 3, :]
+    slow = over[..., P95, :]
     failed = []
     for minute in range(every_minutes, MINUTES + 1, every_minutes):
         part = slice(0, minute)
@@ -145,7 +147,7 @@ def _shifted_up(rates: Floats, tolerance: float, confidence: float) -> NDArray[n
 def z_test(streams: Streams, *, critical: float = float(norm.ppf(0.99))) -> Looks:
     """Two proportions at every minute, on errors and on requests over the stable p95."""
     requests, errors, over = (c.cumsum(axis=1) for c in streams.by_minute)
-    bad = (errors, over[..., 3, :])
+    bad = (errors, over[..., P95, :])
     crossed = np.logical_or.reduce([_z(b, requests) > critical for b in bad])
     return _first(crossed, LOOKS_PER_MINUTE)
 

@@ -31,6 +31,9 @@ CLIENT = "locust"
 LEAST_GATED_RATE = 0.08
 """Promotion waits for the thresholds up to about p90; beyond, too few requests are over to wait for. Rollback looks at all of them."""
 
+MOST_GATED_RATE = 0.6
+"""Nor for those that most answers exceed: that hardly fewer of the candidate's do says little."""
+
 CANDIDATE_OVER = 1
 """Which of a step's four events are the candidate's requests over the threshold: see `Table.latency_events`."""
 
@@ -173,7 +176,8 @@ def _judge_latency(check: LatencyCheck, slow: _SlowRequests | None, below: Seque
         return Evidence("latency", check.gate, slow.against)
     # Where hardly anything is over, the ratio moves slowly, but then the candidate is under the rate that the margin allows.
     proofs = [log_mean(pair) for pair in zip(slow.not_slower, below, strict=True)]
-    gated = [e for e, rate in zip(proofs, slow.usual_rates, strict=True) if rate >= LEAST_GATED_RATE]
+    rates = slow.usual_rates
+    gated = [e for e, rate in zip(proofs, rates, strict=True) if LEAST_GATED_RATE <= rate <= MOST_GATED_RATE]
     return Evidence("latency", check.gate, slow.against, min(gated or proofs) / check.clustering)
 
 

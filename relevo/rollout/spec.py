@@ -188,7 +188,7 @@ class ErrorsCheck(Part):
 
 
 class LatencyCheck(Part):
-    """Requests over thresholds near the stable revision's p50, p75, p90, p95, p99 and p99.9."""
+    """Requests over thresholds near the stable revision's p25, p50, p75, p90, p95, p99 and p99.9."""
 
     gate: bool = Field(True, description="Whether promotion waits for this check to pass.")
     tolerance: float = Field(
@@ -218,7 +218,7 @@ class LatencyCheck(Part):
         description="For the candidate, so many slow answers count as one: requests that wait behind one another are slow together.",
     )
     quantiles: tuple[Share, ...] = Field(
-        (0.5, 0.75, 0.9, 0.95, 0.99, 0.999), min_length=1, description="Where the thresholds are taken."
+        (0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999), min_length=1, description="Where the thresholds are taken."
     )
 
 

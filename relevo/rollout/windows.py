@@ -4,6 +4,8 @@ A window belongs to one source and one step. It closes at the first look at whic
 says (`checks.latency.window`), or any at all once it has lasted so long as the policy says (`windowSeconds`), and the next one opens with
 what is counted from then on. What a step's last window has not filled is dropped. `relevo.rollout.windowing` closes them; this is what
 the state keeps, and imports nothing, for all who only read it.
+
+A state that was stored before latency was judged by ranks lacks `capitals` and `scores`: its bets begin anew.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ class Windows:
     """What had been counted in that step when it opened, as `tables.slow_counts` tells it."""
     opened_at: datetime | None = None
     """The first look at it."""
-    log_capitals: tuple[tuple[float, ...], ...] = ()
-    """Per threshold, what each bet on "the candidate is slower" has made of its capital, in natural logs."""
+    capitals: tuple[float, ...] = ()
+    """What each bet on "the candidate is slower" has now, of 1 in all at the start: those on ranks, then those on each rare threshold."""
     closed: int = 0
     """How many windows have been compared."""
-    differences: tuple[float, ...] = ()
-    """By how much the candidate's share was larger at the reference threshold, in the last windows, oldest first."""
+    scores: tuple[float, ...] = ()
+    """The candidate's standings in the last windows, oldest first; those of earlier steps less the mean of their step."""
+    fresh: int = 0
+    """How many of them are of this step."""
     alike: float = 0.0
     """The correlation of neighbouring ones among them, from 0 to below 1."""
     log_e: float = 0.0

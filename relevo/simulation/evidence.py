@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from relevo.rollout.assessment import SPLIT_LOG_LIMIT
-from relevo.rollout.checks import LEAST_GATED_RATE
+from relevo.rollout.checks import LEAST_GATED_RATE, MOST_GATED_RATE
 from relevo.rollout.spec import AccuracyCheck, ErrorsCheck, LatencyCheck, RolloutSpec
 from relevo.simulation.accounts import Accounts, Indices
 from relevo.simulation.folded import FoldedBets
@@ -103,7 +103,7 @@ class Evidence:
         in_favour = exceedance.not_slower_bets.__wrapped__(last, flat, margins, betting.NOT_WORSE, 0.0)
         self._latency_for[which] = in_favour.log_factors.reshape(shape)
         self._windows.fix(which, rates)
-        gated = valid & (usual >= LEAST_GATED_RATE)
+        gated = valid & (usual >= LEAST_GATED_RATE) & (usual <= MOST_GATED_RATE)
         self._valid[which] = valid
         self._gated[which] = np.where(gated.any(axis=(1, 2), keepdims=True), gated, valid)
         self._allowed[which] = np.array(margins).reshape(valid.shape) * usual

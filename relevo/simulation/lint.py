@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from relevo.rollout.checks import LEAST_GATED_RATE
+from relevo.rollout.checks import LEAST_GATED_RATE, MOST_GATED_RATE
 from relevo.rollout.ramp import expand
 from relevo.rollout.rules import EXTENSION
 from relevo.rollout.spec import AccuracyCheck, Canary, ErrorsCheck, RolloutSpec
 from relevo.simulation.traffic import HEALTHY, Traffic
 from relevo.simulation.world import World
 from relevo.statistics import betting, bounded, exceedance
-from relevo.statistics.windows import RATIOS
+from relevo.statistics.windows import RANKS_SHARE
 
 __all__ = ["Needs", "lint", "needs"]
 
@@ -174,8 +174,7 @@ def _windows_needed(spec: RolloutSpec) -> int:
     weights = spec.decision.weights
     total = sum(getattr(weights, n) for n in type(weights).model_fields if getattr(spec.checks, n) is not None)
     limit = math.log(total / weights.latency / spec.decision.alpha)
-    lost = np.log(2 * RATIOS / (1 + RATIOS))
-    return next(n for n in range(1, 10_000) if np.logaddexp.reduce(n * lost) - math.log(RATIOS.size) >= limit)
+    return math.ceil((limit - math.log(RANKS_SHARE)) / math.log(2))  # a window wins at most twice the capital on ranks
 
 
 def _first(proven: Callable[[float], bool]) -> float:
@@ -209,7 +208,8 @@ def _latency_proof(spec: RolloutSpec, traffic: Traffic, rho: float, requests: fl
     check = spec.checks.latency
     assert check is not None
     rates = np.array(sorted((1 - q for q in check.quantiles), reverse=True))
-    gated = rates[rates >= LEAST_GATED_RATE] if (rates >= LEAST_GATED_RATE).any() else rates
+    common = (rates >= LEAST_GATED_RATE) & (rates <= MOST_GATED_RATE)
+    gated = rates[common] if common.any() else rates
     thresholds = np.exp(traffic.log_median - traffic.log_spread * ndtri(gated))
     slower = HEALTHY.survival(traffic, thresholds * (1 + check.tolerance))
     over = requests * np.stack(((1 - rho) * gated, rho * slower), axis=-1)[:, None, :]

@@ -6,14 +6,27 @@ The differential test holds the two equal. `evidence` asks for the log e-values,
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from relevo.rollout.windowing import MOST_OVER, USUAL_SHARE
+from relevo.rollout.windowing import MOST_OVER
 from relevo.simulation.accounts import Accounts, Indices
 from relevo.statistics.counts import Floats
-from relevo.statistics.windows import KEPT, RATIOS, correlations, log_factors
+from relevo.statistics.windows import (
+    DEALT_ANEW,
+    KEPT,
+    MOST_CAPITAL,
+    ODDS,
+    RARE_RATE,
+    STEEPNESS,
+    correlations,
+    prior,
+    rank_factors,
+    standings,
+    tail_factors,
+)
 
 __all__ = ["SlowWindows"]
+
+_RANKS = len(STEEPNESS)
 
 
 class SlowWindows:
@@ -24,17 +37,20 @@ class SlowWindows:
         self._least = least
         self._longest_us = longest_us
         self._row = np.full(rollouts, -1)
+        self._measured = np.zeros((rollouts, sources), dtype=bool)
         self._usual = np.full((rollouts, sources, thresholds), np.nan)
-        self._reference = np.zeros((rollouts, sources), dtype=np.intp)
         self._opened = np.zeros((rollouts, sources, 2))
         self._opened_over = np.zeros((rollouts, sources, thresholds, 2))
         self._opened_us = np.zeros((rollouts, sources), dtype=np.int64)
-        self._log_capitals = np.zeros((rollouts, sources, thresholds, RATIOS.size))
-        self._differences = np.zeros((rollouts, sources, KEPT))
+        self._shares = np.zeros((rollouts, sources, _RANKS + thresholds * len(ODDS)))
+        self._capitals = np.zeros_like(self._shares)
+        self._total = np.ones((rollouts, sources))
+        self._scores = np.zeros((rollouts, sources, KEPT))
+        self._fresh = np.zeros((rollouts, sources), dtype=np.intp)
         self.closed = np.zeros((rollouts, sources), dtype=np.intp)
         """How many windows have been compared."""
         self.highest = np.zeros((rollouts, sources))
-        """No log e-value is above this, per source: the capital of the luckiest bet, or 0. Far cheaper than `log_e`."""
+        """No log e-value is above this, per source: that of all capital, or 0. Far cheaper than `log_e`."""
 
     def take(self, kept: Indices) -> None:
         """Keep these rollouts only."""
@@ -45,8 +61,15 @@ class SlowWindows:
     def fix(self, which: Indices, usual: Floats) -> None:
         """The stable revision's rates over the thresholds, (len(which), sources, thresholds); nan where there is none."""
         self._usual[which] = usual
-        away = np.where(np.isfinite(usual), np.abs(usual - USUAL_SHARE), np.inf)
-        self._reference[which] = away.argmin(axis=-1)
+        self._measured[which] = np.isfinite(usual).any(axis=-1)
+        rare = usual < RARE_RATE
+        shares = np.zeros((*rare.shape[:2], self._shares.shape[-1]))
+        for tails in np.unique(rare.sum(axis=-1)):
+            here = rare.sum(axis=-1) == tails
+            known = prior(int(tails))
+            shares[here, :_RANKS] = known[:_RANKS]
+            shares[here, _RANKS:] = np.repeat(rare[here], len(ODDS), axis=-1) * known[-1]
+        self._shares[which] = self._capitals[which] = shares
 
     def advance(self, which: Indices, row: Indices, accounts: Accounts, now_us: int = 0) -> None:
         """Take in the counts of the rows in which these rollouts are: close the windows that are full and open the next.
@@ -56,6 +79,7 @@ class SlowWindows:
         moved = self._row[which] != row
         if moved.any():
             gone = which[moved]
+            self._enter(gone)
             self._row[gone] = row[moved]
             self._opened[gone] = 0
             self._opened_over[gone] = 0
@@ -65,42 +89,51 @@ class SlowWindows:
         full = answers >= self._least
         if self._longest_us is not None:
             full |= (answers >= 1) & (now_us - self._opened_us[which] >= self._longest_us)
-        full &= np.isfinite(self._usual[which]).any(axis=-1)
+        full &= self._measured[which]
         at, source = np.nonzero(full)
         if at.size:
             over = accounts.over[which[at], source, :, row[at]]
             self._close(which[at], source, counted[at, source], over)
             self._opened_us[which[at], source] = now_us
 
+    def _enter(self, which: Indices) -> None:
+        """These rollouts are in another step: capital is dealt anew, and the standings so far are taken less their step's mean."""
+        total = self._capitals[which].sum(axis=-1, keepdims=True)
+        self._capitals[which] = (1 - DEALT_ANEW) * self._capitals[which] + DEALT_ANEW * self._shares[which] * total
+        fresh = self._fresh[which][..., None]
+        new = np.arange(KEPT, 0, -1) <= fresh
+        mean = np.where(new, self._scores[which], 0.0).sum(axis=-1, keepdims=True) / np.maximum(fresh, 1)
+        self._scores[which] -= np.where(new, mean, 0.0)
+        self._fresh[which] = 0
+
     def _close(self, rollout: Indices, source: Indices, counted: Floats, over: Floats) -> None:
         """`counted`: (windows, 2), `over`: (windows, thresholds, 2)."""
-        opened, opened_over = self._opened[rollout, source], self._opened_over[rollout, source]
-        usual = self._usual[rollout, source]
+        at = rollout, source
+        opened, opened_over, usual = self._opened[at], self._opened_over[at], self._usual[at]
         since, over_since = counted - opened, over - opened_over
+        # Where there is no threshold nothing is over: in falling order that is one more at the end.
+        falling = -np.sort(-over_since, axis=1)
+        z = standings(since[:, 0], since[:, 1], falling[..., 0], falling[..., 1])
+        factors = np.ones((len(z), self._shares.shape[-1]))
+        factors[:, :_RANKS] = rank_factors(z)
         with np.errstate(invalid="ignore", divide="ignore"):
             before = np.where(opened[:, :1] > 0, opened_over[..., 0] / opened[:, :1], usual)
-        bet_on: NDArray[np.bool_] = before <= MOST_OVER  # not where it is nan: there is no threshold
-        factors = log_factors(since[:, :1], since[:, 1:], over_since[..., 0], over_since[..., 1])
-        capitals = self._log_capitals[rollout, source] + np.where(bet_on[..., None], factors, 0.0)
-        self._log_capitals[rollout, source] = capitals
-        self._opened[rollout, source], self._opened_over[rollout, source] = counted, over
-        at = self._reference[rollout, source][:, None, None]
-        there = np.take_along_axis(over_since, at, axis=1)[:, 0] / since
-        place = self.closed[rollout, source]
-        self._differences[rollout, source, place % KEPT] = there[:, 1] - there[:, 0]
-        self.closed[rollout, source] = place + 1
-        self.highest[rollout, source] = np.maximum(capitals.max(axis=(1, 2)), 0.0)
+        window, threshold = np.nonzero((usual < RARE_RATE) & (before <= MOST_OVER))
+        of_tails = factors[:, _RANKS:].reshape(len(z), -1, len(ODDS))
+        of_tails[window, threshold] = tail_factors(
+            since[window, 0], since[window, 1], over_since[window, threshold, 0], over_since[window, threshold, 1]
+        )
+        capitals = np.minimum(self._capitals[at] * factors, MOST_CAPITAL)
+        self._capitals[at], total = capitals, capitals.sum(axis=-1)
+        self._total[at], self.highest[at] = total, np.maximum(np.log(total), 0.0)
+        self._opened[at], self._opened_over[at] = counted, over
+        self._scores[at] = np.concatenate((self._scores[at][:, 1:], z[:, None]), axis=1)
+        self._fresh[at] = np.minimum(self._fresh[at] + 1, KEPT)
+        self.closed[at] += 1
 
     def log_e(self, which: Indices) -> Floats:
         """Log e-values against the candidate, (len(which), sources); 0 where a source has no thresholds or no window."""
-        known = self.closed[which]
-        place = (known[..., None] + np.arange(KEPT)) % KEPT  # oldest first, once all places are taken
-        kept = np.take_along_axis(self._differences[which], place, axis=-1)
-        alike = correlations(kept, np.minimum(known, KEPT).astype(np.float64))
-        capitals, highest = self._log_capitals[which], self.highest[which]
-        thresholds = np.isfinite(self._usual[which])
-        e_values = np.exp(capitals - highest[..., None, None]).mean(axis=-1)
-        number = thresholds.sum(axis=-1)
-        mean = np.where(thresholds, e_values, 0.0).sum(axis=-1) / np.maximum(number, 1)
-        log_e: Floats = np.where(number > 0, np.log(np.where(number > 0, mean, 1.0)) + highest, 0.0)
-        return log_e * (1 - alike) / (1 + alike)
+        known = np.minimum(self.closed[which], KEPT).astype(np.float64)
+        alike = correlations(self._scores[which], known, self._fresh[which].astype(np.float64))
+        log_e: Floats = np.log(self._total[which]) * (1 - alike) / (1 + alike)
+        return log_e

@@ -1,25 +1,32 @@
-"""Latency where requests wait behind one another: in which of many windows of time was the candidate the slower one?
+"""Latency where requests wait behind one another: in many windows of time, which arm holds the slow requests?
 
 Requests that queue are slow together, so a bet on each of them (`exceedance`) takes one busy moment for hundreds of witnesses. A window is
-one witness, however many requests it has and however alike they are. The bet, per threshold, is on who wins the window:
+one witness, however many requests it has and however alike they are. In each there are two kinds of bets:
 
-- the arm with the larger share of its requests over the threshold. Ties say nothing, and the candidate only wins by more than half a
-  request of the arm that has fewer (`compared`). Then, if it is no slower, it wins no more windows than it loses, although a
-  small count's share is skewed and grainy: exactly where it has no more requests than the stable arm.
-- Where fewer than RARE slow requests are to be expected of it among those that the window has: the candidate, if any of them is its own.
+- On ranks. Every request of the one arm is compared with every one of the other by the thresholds that it is over: `standing` is how much
+  more often the candidate's is the slower one (Mann and Whitney's statistic), in units of its standard deviation among like requests. If
+  the candidate is no slower, a standing is as likely as its opposite, and the bet multiplies the capital by 2 / (1 + exp(-2 s z)) at a
+  standing of z: by up to two for a clear one, by next to nothing for its opposite; s is how steep that is. It asks for no more than
+  symmetry, so clumps of slow requests, which make standings large in either direction, do no harm. The skew that unequal numbers of
+  requests leave lifts the mean factor above 1 by a few hundredths at most, and only where nearly all requests are over every threshold.
+- On the tail: for each threshold that is usually exceeded by fewer than RARE_RATE, where ranks see next to nothing. Where fewer than
+  RARE slow requests are to be expected of the candidate among those that the window has, the bet is on whether any of them is its own.
   The chance of that, pi, is known from the arms' numbers of requests where slow ones do not come in clumps. Where they do, and the
-  arms' numbers differ much, this bet (and only this) is somewhat in the candidate's disfavour; the tests say by how much.
+  arms' numbers differ much, this bet (and only this) is somewhat in the candidate's disfavour; the tests say by how much. Where more
+  are to be expected, the arm with the larger share over the threshold wins at even odds (`compared`). To win at odds pi : 1 - pi
+  with a bet on odds r times as high multiplies the capital by r / (1 - pi + pi r), to lose by 1 / (1 - pi + pi r).
 
-To win at odds pi : 1 - pi with a bet on odds r times as high multiplies the capital by r / (1 - pi + pi r), to lose by 1 / (1 - pi + pi r);
-pi is a half in the first case. The e-value is the average over r and over the thresholds. No share of traffic enters.
+The capital is spread over the bets (`prior`), and with each new step DEALT_ANEW of all of it is dealt out again (`dealt`), so that a fault
+which shows under load finds bets that healthy windows have not ruined. The e-value is the sum. No share of traffic enters.
 
-Where a busy period outlasts a window, neighbouring windows are alike too. `correlation` measures that on the differences between the
-arms' shares, and the log of the e-value is multiplied by (1 - r) / (1 + r), the share of the windows that are witnesses of their own if
-what they have in common fades from window to window by a factor r (an AR(1) process). That is a correction by measurement and no theorem;
-`benchmarks/queueing.py` shows how far it holds.
+Where a busy period outlasts a window, neighbouring windows are alike too. `correlation` measures that on the standings, and the log of the
+e-value is multiplied by (1 - r) / (1 + r), the share of the windows that are witnesses of their own if what they have in common fades from
+window to window by a factor r (an AR(1) process). That is a correction by measurement and no theorem; `benchmarks/queueing.py` shows how
+far it holds.
 
-Sources: the sign test as an e-process, Ramdas et al., "Game-theoretic statistics and safe anytime-valid inference" (arXiv 2210.01948);
-the number of independent observations in a correlated series, Bartlett (1946), "On the theoretical specification and sampling properties of
+Sources: bets on symmetry, Ramdas, Ruf, Larsson and Koolen, "Admissible anytime-valid sequential inference must rely on nonnegative
+martingales" (arXiv 2009.03167), after de la Peña (1999); dealing anew, Herbster and Warmuth (1998), "Tracking the best expert"; the
+number of independent observations in a correlated series, Bartlett (1946), "On the theoretical specification and sampling properties of
 autocorrelated time-series".
 """
 
@@ -27,43 +34,126 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
+from scipy.special import expit, gammaln
 
 from relevo.statistics.counts import Floats
 
 __all__ = [
+    "DEALT_ANEW",
     "KEPT",
+    "MOST_CAPITAL",
+    "ODDS",
+    "RANKS_SHARE",
     "RARE",
-    "RATIOS",
+    "RARE_RATE",
+    "STEEPNESS",
     "compared",
     "correlation",
     "correlations",
-    "log_e_of_windows",
-    "log_factor",
-    "log_factors",
+    "dealt",
+    "prior",
+    "rank_factor",
+    "rank_factors",
+    "standing",
+    "standings",
+    "tail_factor",
+    "tail_factors",
     "witnesses",
 ]
 
-RATIOS = np.array([1.5, 7 / 3, 4.0, 9.0, 32.0])
-"""By how much the odds of winning a window are bet to be higher than they would be: chances of 0.6, 0.7, 0.8, 0.9, 0.97 at even odds."""
+STEEPNESS = (0.35, 1.2)
+"""Of the bets on ranks: the best against a candidate whose standing is about as much. Of those tried, the two that find x1.05 and x1.25
+soonest in windows of 20."""
+
+ODDS = (4.0, 10.0, 32.0)
+"""By how much the odds of winning a window by the tail are bet to be higher than they would be."""
+
+RANKS_SHARE = 0.7
+"""The share of the capital that is bet on ranks, where there is a tail to bet on."""
+
+RARE_RATE = 0.03
+"""The tail begins at thresholds that the stable revision usually exceeds less often than this."""
 
 RARE = 0.7
 """Slow requests of the candidate to be expected in a window, below which the bet is on whether there is any."""
+
+DEALT_ANEW = 0.05
+"""The share of the capital that is dealt out again with each step. (Done after each window, a thirtieth as much would find faults that show
+late as well within a step, but each busy period too would be taken for one: at 90 % busy it made 41 % of false alarms of 13 %.)"""
+
+MOST_CAPITAL = 1e250
+"""More than this a bet never has, so that it stays a number."""
 
 KEPT = 32
 """So many of the last windows tell how alike neighbours are. With all, a fault that shows late would pass for one long busy period."""
 
 _MOST = 0.97
+_BETS = len(STEEPNESS)
+_ARRAY_OF_STEEPNESS, _ARRAY_OF_ODDS = np.array(STEEPNESS), np.array(ODDS)
+
+
+@lru_cache(maxsize=64)
+def prior(tails: int) -> tuple[float, ...]:
+    """The shares of the capital at the start: the bets on ranks, then the ODDS at each of so many thresholds of the tail."""
+    ranks = RANKS_SHARE if tails else 1.0
+    of_tails = (1 - ranks) / (tails * len(ODDS)) if tails else 0.0
+    return (ranks / _BETS,) * _BETS + (of_tails,) * (tails * len(ODDS))
+
+
+def dealt(capitals: Sequence[float], shares: Sequence[float]) -> tuple[float, ...]:
+    """The capital of each bet, of which DEALT_ANEW has been put together and dealt out as at the start. The sum stays."""
+    total = sum(capitals)
+    pairs = zip(capitals, shares, strict=True)
+    return tuple([(1 - DEALT_ANEW) * capital + DEALT_ANEW * share * total for capital, share in pairs])
+
+
+def standing(stable: int, candidate: int, over_stable: Sequence[int], over_candidate: Sequence[int]) -> float:
+    """How much slower the candidate's requests were than the stable arm's in a window: positive for slower, about 1 by chance.
+
+    `stable`, `candidate`: answers of each arm, above 0; `over_stable`, `over_candidate`: those over each threshold, in rising order of
+    thresholds, so that neither sequence rises.
+    """
+    won = 0
+    higher_candidate, higher_stable = candidate, stable
+    for next_candidate, next_stable in zip((*over_candidate, 0), (*over_stable, 0), strict=True):
+        won += (higher_candidate - next_candidate) * (stable - higher_stable - next_stable)
+        higher_candidate, higher_stable = next_candidate, next_stable
+    return won * math.sqrt(3 / (stable * candidate * (stable + candidate)))
+
+
+def standings(stable: Floats, candidate: Floats, over_stable: Floats, over_candidate: Floats) -> Floats:
+    """`standing` of many windows. `stable`, `candidate`: (...), above 0; the others: (..., thresholds), not rising. Result: (...)."""
+    edges = [np.concatenate((n[..., None], over, np.zeros_like(n)[..., None]), axis=-1) for n, over in
+             ((stable, over_stable), (candidate, over_candidate))]  # fmt: skip
+    of_stable, of_candidate = edges
+    here = of_candidate[..., :-1] - of_candidate[..., 1:]
+    won = (here * (stable[..., None] - of_stable[..., :-1] - of_stable[..., 1:])).sum(axis=-1)
+    scaled: Floats = won * np.sqrt(3 / (stable * candidate * (stable + candidate)))
+    return scaled
+
+
+def rank_factor(z: float) -> tuple[float, ...]:
+    """What a window with this standing multiplies the capital of each bet on ranks by."""
+    return tuple([2 / (1 + math.exp(-2 * min(max(s * z, -300.0), 300.0))) for s in STEEPNESS])
+
+
+def rank_factors(z: Floats) -> Floats:
+    """`rank_factor` of many windows: (...) to (..., STEEPNESS)."""
+    factors: Floats = 2 * expit(2 * np.clip(z[..., None] * _ARRAY_OF_STEEPNESS, -300.0, 300.0))
+    return factors
 
 
 def compared(stable: Floats, candidate: Floats, over_stable: Floats, over_candidate: Floats) -> NDArray[np.int64]:
     """1 where the candidate had the larger share over the threshold in a window, -1 where the stable arm had, 0 for a tie.
 
-    `stable`, `candidate`: answers of each arm, above 0; `over_stable`, `over_candidate`: those over the threshold. They broadcast.
+    The candidate only by more than half a request of the arm that has fewer: then it wins no more windows than it loses if it is no
+    slower, although a small count's share is skewed and grainy; exactly where it has no more requests than the stable arm. `stable`,
+    `candidate`: answers of each arm, above 0; `over_stable`, `over_candidate`: those over the threshold. They broadcast.
     """
     # Whole numbers, so that a tie is a tie.
     difference = over_candidate * stable - over_stable * candidate
@@ -72,8 +162,8 @@ def compared(stable: Floats, candidate: Floats, over_stable: Floats, over_candid
     return verdict
 
 
-def log_factors(stable: Floats, candidate: Floats, over_stable: Floats, over_candidate: Floats) -> Floats:
-    """The logs of what one window multiplies the capital of each bet by. Arguments as in `compared`; result: (..., RATIOS)."""
+def tail_factors(stable: Floats, candidate: Floats, over_stable: Floats, over_candidate: Floats) -> Floats:
+    """What one window multiplies the capital of each bet on a threshold by. Arguments as in `compared`; result: (..., ODDS)."""
     verdict = compared(stable, candidate, over_stable, over_candidate)
     factors: Floats = np.array([_LOST, _TIED, _WON])[verdict + 1]
     over, everything = over_stable + over_candidate, stable + candidate
@@ -86,15 +176,15 @@ def log_factors(stable: Floats, candidate: Floats, over_stable: Floats, over_can
         left = np.maximum(n_stable - n_over, 0.0)
         log_none = gammaln(n_stable + 1) - gammaln(left + 1) - gammaln(n_all + 1) + gammaln(n_all - n_over + 1)
         chance = np.where(n_over <= n_stable, -np.expm1(np.minimum(log_none, 0.0)), 1.0)[:, None]
-        lost = -np.log(1 - chance + chance * RATIOS)
+        lost = 1 / (1 - chance + chance * _ARRAY_OF_ODDS)
         factors[rare] = np.where(
-            (n_own > 0)[:, None], lost + np.log(RATIOS), np.where((n_over > 0)[:, None], lost, 0.0)
+            (n_own > 0)[:, None], lost * _ARRAY_OF_ODDS, np.where((n_over > 0)[:, None], lost, 1.0)
         )
     return factors
 
 
-def log_factor(stable: int, candidate: int, over_stable: int, over_candidate: int) -> tuple[float, ...]:
-    """`log_factors` of one window and threshold: a decision has a thousandth of a second, and arrays this small cost most of it."""
+def tail_factor(stable: int, candidate: int, over_stable: int, over_candidate: int) -> tuple[float, ...]:
+    """`tail_factors` of one window and threshold: a decision has a thousandth of a second, and arrays this small cost most of it."""
     over, everything = over_stable + over_candidate, stable + candidate
     if over * candidate >= RARE * everything:
         difference = over_candidate * stable - over_stable * candidate
@@ -112,50 +202,38 @@ def log_factor(stable: int, candidate: int, over_stable: int, over_candidate: in
         else -math.inf
     )
     chance = -math.expm1(min(log_none, 0.0))
-    return tuple(
-        [(log_ratio if over_candidate else 0.0) - math.log(1 - chance + chance * ratio) for ratio, log_ratio in _LOGS]
-    )
+    return tuple([(odds if over_candidate else 1.0) / (1 - chance + chance * odds) for odds in ODDS])
 
 
-_LOGS = tuple((float(ratio), math.log(ratio)) for ratio in RATIOS)
-_LOST = tuple(-math.log((1 + ratio) / 2) for ratio, _ in _LOGS)
-_WON = tuple(lost + log_ratio for lost, (_, log_ratio) in zip(_LOST, _LOGS, strict=True))
-_TIED = (0.0,) * len(_LOGS)
+_LOST = tuple(2 / (1 + odds) for odds in ODDS)
+_WON = tuple(2 * odds / (1 + odds) for odds in ODDS)
+_TIED = (1.0,) * len(ODDS)
 
 
-def log_e_of_windows(log_capitals: Sequence[Sequence[float]]) -> float:
-    """Evidence against the candidate: the log e-value against "it wins no window more often than by chance", before `witnesses`.
+def correlation(scores: Sequence[float], fresh: int) -> float:
+    """How alike neighbouring windows are: the correlation of successive standings, from 0 to below 1.
 
-    `log_capitals`: per threshold, sums of `log_factor` over the windows. Raises ValueError.
+    `scores`: oldest first; the last `fresh` of them are of the present step and are taken around their mean, the others around the mean of
+    theirs (a candidate that turns slow with a step is not a busy period). Fewer than three say nothing (0). The estimate from n of them
+    is too low by about (1 + 3 r) / n (Kendall 1954), which is added.
     """
-    if not log_capitals or {len(bets) for bets in log_capitals} != {len(_LOGS)}:
-        raise ValueError(f"log_capitals: must be {len(_LOGS)} numbers for each of one or more thresholds")
-    logs = [log for bets in log_capitals for log in bets]
-    highest = max(logs)
-    return highest + math.log(sum([math.exp(log - highest) for log in logs]) / len(logs))
-
-
-def correlation(differences: Sequence[float]) -> float:
-    """How alike neighbouring windows are: the correlation of successive differences between the arms' shares, from 0 to below 1.
-
-    `differences`: oldest first; fewer than three say nothing (0). The estimate from n of them is too low by about (1 + 3 r) / n (Kendall
-    1954), which is added.
-    """
-    n = len(differences)
+    n = len(scores)
     if n < 3:
         return 0.0
-    mean = math.fsum(differences) / n
-    around = [d - mean for d in differences]
-    spread = math.fsum(a * a for a in around)
-    raw = math.fsum(a * b for a, b in pairwise(around)) / spread if spread >= 1e-12 else 0.0
+    mean = math.fsum(scores[n - fresh :]) / fresh if fresh else 0.0
+    around = [*scores[: n - fresh], *(s - mean for s in scores[n - fresh :])]
+    spread = math.fsum([a * a for a in around])
+    raw = math.fsum([a * b for a, b in pairwise(around)]) / spread if spread >= 1e-12 else 0.0
     return min(max(raw + (1 + 3 * max(raw, 0.0)) / n, 0.0), _MOST)
 
 
-def correlations(differences: Floats, count: Floats) -> Floats:
-    """`correlation` of many series at once. `differences`: (..., KEPT), of which the last `count` (...) are known, oldest first."""
-    known = np.arange(differences.shape[-1]) >= differences.shape[-1] - count[..., None]
+def correlations(scores: Floats, count: Floats, fresh: Floats) -> Floats:
+    """`correlation` of many series at once. `scores`: (..., KEPT), of which the last `count` (...) are known, `fresh` of them new."""
+    place = np.arange(scores.shape[-1], 0, -1)
+    known, new = place <= count[..., None], place <= fresh[..., None]
     n = np.maximum(count, 1.0)
-    around = np.where(known, differences - (np.where(known, differences, 0.0).sum(axis=-1) / n)[..., None], 0.0)
+    mean = np.where(new, scores, 0.0).sum(axis=-1) / np.maximum(fresh, 1.0)
+    around = np.where(known, scores - np.where(new, mean[..., None], 0.0), 0.0)
     spread = (around * around).sum(axis=-1)
     shared = (around[..., 1:] * around[..., :-1]).sum(axis=-1)
     raw = np.where(spread < 1e-12, 0.0, shared / np.maximum(spread, 1e-12))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from relevo.rollout.assessment import assess
-from relevo.rollout.checks import LEAST_GATED_RATE, gather, log_mean
+from relevo.rollout.checks import LEAST_GATED_RATE, MOST_GATED_RATE, gather, log_mean
 from relevo.rollout.commands import Verb
 from relevo.rollout.observation import Arm
 from relevo.rollout.ramp import expand
@@ -22,7 +24,7 @@ from relevo.statistics import (
     margin_at,
     weighted_mean,
 )
-from relevo.statistics.windows import correlation, log_e_of_windows, witnesses
+from relevo.statistics.windows import correlation, witnesses
 from tests.unit.rollout.world import Behaviour, World, make_spec
 
 
@@ -75,11 +77,11 @@ def test_the_panel_gives_what_the_tests_give_one_by_one(world: World) -> None:
     for name, table in of.items():
         windows = state.windows[name]
         assert windows.closed > 5
-        slower.append(log_e_of_windows(windows.log_capitals) * witnesses(correlation(windows.differences)))
+        slower.append(math.log(sum(windows.capitals)) * witnesses(correlation(windows.scores, windows.fresh)))
         rates = np.array(state.usual_rates[name])
         over, total = table.exceedances(state.thresholds[name], spec.checks.latency.tolerance)
         over[:, :-1] = total[:-1] = 0  # only the last step counts for it
-        gated = rates >= LEAST_GATED_RATE
+        gated = (rates >= LEAST_GATED_RATE) & (rates <= MOST_GATED_RATE)
         margins = margin_at(spec.checks.latency.margin, rates[gated])
         ratio = log_e_not_slower(over[gated], total, table.rho, rates[gated], margins)
         rate = log_e_rate_below(over[gated, -1, 1], np.full(gated.sum(), total[-1, 1]), margins * rates[gated])

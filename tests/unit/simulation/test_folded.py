@@ -19,7 +19,7 @@ def test_folding_changes_nothing_for_label_bets(step: int, held_back: float) -> 
     rng = np.random.default_rng(step)
     bad = rng.poisson(4.0, (7, step + 1, 2)).astype(float)
     factors = np.stack([betting.worse_bets((r,), 1.0, betting.WORSE, 0.0).log_factors for r in RHO])
-    folded = FoldedBets(np.broadcast_to(factors[:, None], (7, 4, 1, 2, 20)), betting.WORSE, held_back)
+    folded = FoldedBets(np.broadcast_to(factors[:, None], (7, 4, 1, *factors.shape[1:])), betting.WORSE, held_back)
     every = np.arange(7)
     folded.fold(every, bad[:, :, None], step)
     capital = folded.log_capital(bad[:, step][:, None])

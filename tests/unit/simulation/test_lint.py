@@ -47,7 +47,7 @@ def test_too_little_traffic_is_told_with_how_long_it_takes() -> None:
         ),
         (
             {"shadow": {"enabled": False}, "checks": {"latency": {"window": 300}}},
-            "time for 2 windows of checks.latency.window answers, and a slower candidate must lose at least 8",
+            "time for 2 windows of checks.latency.window answers, and a slower candidate must lose at least 7",
         ),
     ],
 )

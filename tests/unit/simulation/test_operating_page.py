@@ -86,7 +86,7 @@ def test_the_rules_do_what_their_documentation_says() -> None:
     requests = np.tile(np.array([150.0, 20.0]), (runs, looks, 1))
     errors = np.zeros((runs, looks, 2))
     errors[..., 1] = 1.5  # 7.5 % of the candidate's requests
-    over = np.zeros((runs, looks, 7, 2))
+    over = np.zeros((runs, looks, rules_compared.QUANTILES.size + 1, 2))
     failing = rules_compared.Streams(requests, errors, over)
     healthy = rules_compared.Streams(requests, np.zeros_like(errors), over)
     minute = rules_compared.LOOKS_PER_MINUTE
