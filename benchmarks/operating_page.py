@@ -1,20 +1,25 @@
 """Makes the tables of docs/operating-characteristics.md: the one command for all of them.
 
-    python -m benchmarks.operating_page                        # everything, 10,000 runs a row: about half an hour on one core
-    python -m benchmarks.operating_page --section rules --row "errors x3" --runs 2500 --seed 2      # add to one row, write no table
-    python -m benchmarks.operating_page --render               # only write the tables
+    python -m benchmarks.operating_page                            # every row to 10,000 runs: what is there already is not run again
+    python -m benchmarks.operating_page --runs 1000 --jobs 2 --section rules --row "errors x3"
+    python -m benchmarks.operating_page --render                   # only write the tables
 
-What was run is kept in docs/operating-characteristics.json, by section, row and seed; runs with different seeds add up. The numbers
-between the page's markers are replaced, its text is written by hand.
+A row is run in parts of 1,000, each with a seed of its own; all rows get their first part before any gets its second, so a command that is
+interrupted leaves all of them, shorter. What was run is kept in docs/operating-characteristics.json, by section, row and seed, with a
+fingerprint of the rules it was run with: when they decide otherwise now, a section's numbers are thrown away and it begins anew. The
+numbers between the page's markers are replaced, its text is written by hand.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
+import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +28,7 @@ import numpy as np
 from benchmarks import operating_table, policies_simulated, queueing, rules_compared
 from relevo.simulation.outcomes import binomial
 
-__all__ = ["SECTIONS", "main", "merged", "run"]
+__all__ = ["SECTIONS", "fingerprint", "main", "merged", "missing", "run"]
 
 DOCS = Path("docs")
 PAGE, NUMBERS = DOCS / "operating-characteristics.md", DOCS / "operating-characteristics.json"
@@ -41,7 +46,7 @@ _DRAWN = {
 Row = dict[str, Any]
 
 
-SHADOW_PAIRS, SHADOW_ALPHA = 1000, 0.006
+SHADOW_PAIRS, SHADOW_ALPHA = 1000, 0.007
 """With shadow traffic first: as many pairs as the default policy has, and an alpha that gives the reference's false alarms."""
 
 
@@ -139,7 +144,7 @@ def _merged_value(parts: list[tuple[float, dict[str, Any]]]) -> dict[str, Any]:
 
 
 def _tables(numbers: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    rows = {section: {row: merged(parts) for row, parts in of.items()} for section, of in numbers.items()}
+    rows = {s: {row: merged(parts) for row, parts in numbers.get(s, {}).items() if parts} for s in SECTIONS}
     yield "reference", _reference_table(rows.get("reference", {}))
     yield "policy", _policy_table(rows.get("policy", {}))
     yield "conditions", _conditions_table(rows.get("conditions", {}))
@@ -344,33 +349,105 @@ def _render(numbers: Mapping[str, Any]) -> None:
     _plot(numbers.get("rules", {}))
 
 
+PART = 1000
+"""Runs that are done, and kept, at once."""
+
+_PROBED = {
+    "reference": ("errors 3", "latency x1.1", "promotion 2"),
+    "policy": ("errors x5", "latency x1.25"),
+    "conditions": ("nothing is broken",),
+    "queues": ("50 % busy, answers take x3",),
+    "variants": ("ramp 5, 50 %",),
+    "rules": ("errors x5",),
+}
+"""Rows whose outcome, on a few runs, tells whether a section would still come out the same."""
+
+
+def fingerprint(section: str) -> str:
+    """What the present rules make of a few runs: it changes when they decide otherwise, and not when they are merely rewritten."""
+    rounded = json.dumps([_rounded(run(section, row, 20, 0)) for row in _PROBED[section]], sort_keys=True)
+    return hashlib.sha256(rounded.encode()).hexdigest()[:16]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+Task = tuple[str, str, int, int]
+"""Section, row, runs, seed."""
+
+
+def missing(numbers: Mapping[str, Any], rows: Sequence[tuple[str, str]], runs: int) -> list[Task]:
+    """The parts that these rows lack, all first parts first."""
+    tasks: list[Task] = []
+    for section, row in rows:
+        kept = numbers.get(section, {}).get(row, {})
+        lacking, seed = runs - _runs(kept), 1
+        while lacking > 0:
+            if str(seed) not in kept:
+                tasks.append((section, row, min(PART, lacking), seed))
+                lacking -= PART
+            seed += 1
+    return sorted(tasks, key=lambda task: task[3])
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run rows, keep their numbers, write the tables."""
     parser = argparse.ArgumentParser(description="The tables of the operating characteristics.")
-    parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=10_000, help="that each row is to have")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--section", choices=tuple(SECTIONS))
     parser.add_argument("--row", help="only the rows that contain this")
-    parser.add_argument("--missing", action="store_true", help="only the rows that have fewer than RUNS")
     parser.add_argument("--render", action="store_true", help="run nothing")
     options = parser.parse_args(argv)
-    if options.runs < 1 or options.seed < 0:
-        parser.error("RUNS must be at least 1 and SEED at least 0")
+    if options.runs < 1 or options.jobs < 1:
+        parser.error("RUNS and JOBS must be at least 1")
     numbers = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.exists() else {}
-    for section, (rows, _) in SECTIONS.items():
-        if options.render or options.section not in (None, section):
-            continue
-        for row in rows:
-            kept = numbers.setdefault(section, {}).setdefault(row, {})
-            if (options.row and options.row not in row) or (options.missing and _runs(kept) >= options.runs):
-                continue
-            began = time.perf_counter()
-            kept[str(options.seed)] = run(section, row, options.runs, options.seed)
-            print(f"{section}: {row}: {time.perf_counter() - began:.0f} s", flush=True)
-            NUMBERS.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    numbers = {section: {row: parts for row, parts in rows.items() if parts} for section, rows in numbers.items()}
-    if options.section is None:  # else more rows are to come
-        _render(numbers)
+    if not options.render:
+        sections = [section for section in SECTIONS if options.section in (None, section)]
+        _forget_what_is_no_longer_true(numbers, sections)
+        rows = [(s, row) for s in sections for row in SECTIONS[s][0] if not options.row or options.row in row]
+        try:
+            _run_all(numbers, missing(numbers, rows, options.runs), options.jobs)
+        except KeyboardInterrupt:
+            print("stopped: what is done is kept", flush=True)
+    _render(numbers)
+
+
+def _forget_what_is_no_longer_true(numbers: dict[str, Any], sections: Sequence[str]) -> None:
+    known = numbers.setdefault("fingerprints", {})
+    for section in sections:
+        now = fingerprint(section)
+        if known.get(section) != now:
+            print(f"{section}: the rules decide otherwise now, so it begins anew", flush=True)
+            numbers[section], known[section] = {}, now
+
+
+def _run_all(numbers: dict[str, Any], tasks: Sequence[Task], jobs: int) -> None:
+    began = time.perf_counter()
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(run, *task): task for task in tasks}
+        try:
+            for done, future in enumerate(as_completed(running), start=1):
+                section, row, runs, seed = running[future]
+                numbers.setdefault(section, {}).setdefault(row, {})[str(seed)] = future.result()
+                _keep(numbers)
+                print(
+                    f"{done} of {len(tasks)}, {time.perf_counter() - began:.0f} s: {section}: {row}, {runs} runs",
+                    flush=True,
+                )
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _keep(numbers: Mapping[str, Any]) -> None:
+    """Whole or not at all, so that a kill leaves what was there."""
+    unfinished = NUMBERS.with_suffix(".json.part")
+    unfinished.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    unfinished.replace(NUMBERS)
 
 
 def _runs(parts: Mapping[str, Row]) -> int:

@@ -228,7 +228,7 @@ def tune(rule: str, runs: int = 4000, seed: int = 999) -> dict[str, Any]:
 
 
 TUNED: dict[str, dict[str, Any]] = {
-    "relevo, tuned": {"alpha": 0.03},
+    "relevo, tuned": {"alpha": 0.015},
     "z-test, tuned": {"critical": 3.7},
     "Flagger, tuned": {"least_success": 0.98, "threshold": 3},
     "Argo Rollouts, tuned": {"least_success": 0.98, "minutes": 2, "failure_limit": 0},
