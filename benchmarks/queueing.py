@@ -53,17 +53,16 @@ def row(name: str, runs: int, seed: int) -> dict[str, Any]:
             candidate += 5 * thresholds[-1] * (rng.random(candidate.shape) < stalled)
         over, total = _counts((stable, candidate), thresholds)
         singly = slice(SINGLY_EVERY - 1, None, SINGLY_EVERY)
-        by_request = log_e_slower(over[:, singly, :, None], total[:, singly, None], 0.5, 1 - QUANTILES)
+        by_request = _every_request(over[:, singly], total[:, singly])
         for clustering in CLUSTERINGS:
             looks[f"every request, / {clustering}"].append(
                 _requests(by_request / clustering, SINGLY_EVERY * LOOK_EVERY)
             )
         for window in WINDOWS:
-            judge, full = (
-                Judge(size, 1 - QUANTILES, window),
-                slice(window // LOOK_EVERY - 1, None, window // LOOK_EVERY),
+            full = slice(window // LOOK_EVERY - 1, None, window // LOOK_EVERY)  # at the other looks no window closes
+            log_e = Judge(size, 1 - QUANTILES, window).at_every_look(
+                total[:, full], over[:, full], float(log_limit(ALPHA))
             )
-            log_e = judge.at_every_look(total[:, full], over[:, full])  # at the other looks no window closes
             looks[f"windows of {window}"].append(_requests(log_e, window))
     ranks = np.argsort(np.argsort(calm[0, :REQUESTS]))
     alike = float(np.corrcoef(ranks[:-1], ranks[1:])[0, 1])
@@ -78,6 +77,20 @@ def row(name: str, runs: int, seed: int) -> dict[str, Any]:
             "standard_error": float(capped.std(ddof=1) / np.sqrt(runs)) if runs > 1 else None,
         }
     return rows
+
+
+def _every_request(over: Floats, total: Floats) -> Floats:
+    """Log e-values of the bets on every request at each look, (runs, looks); 0 once a run needs no more, however it is divided."""
+    log_e = np.zeros(total.shape[:2])
+    for begin in range(0, log_e.shape[1], 20):
+        running = np.flatnonzero(log_e.max(axis=1) < max(CLUSTERINGS) * float(log_limit(ALPHA)))
+        if not running.size:
+            break
+        some = over[running, begin : begin + 20], total[running, begin : begin + 20]
+        log_e[running, begin : begin + 20] = log_e_slower(
+            some[0][..., None, :], some[1][..., None, :], 0.5, 1 - QUANTILES
+        )
+    return log_e
 
 
 def sojourn(rng: np.random.Generator, runs: int, busy: float) -> Floats:

@@ -39,7 +39,14 @@ class Judge:
         self._log_e[changed] = self._windows.log_e(changed)[:, 0]
         return self._log_e[which]
 
-    def at_every_look(self, total: Floats, over: Floats) -> Floats:
-        """`log_e` of all streams at all looks: `total` (streams, looks, 2), `over` (streams, looks, thresholds, 2), both cumulated."""
-        every = np.arange(len(total))
-        return np.stack([self.log_e(every, total[:, t], over[:, t]) for t in range(total.shape[1])], axis=1)
+    def at_every_look(self, total: Floats, over: Floats, limit: float = np.inf) -> Floats:
+        """`log_e` of all streams at all looks: `total` (streams, looks, 2), `over` (streams, looks, thresholds, 2), both cumulated.
+
+        What is above `limit` is decided: from then on it is 0, and no longer asked.
+        """
+        log_e = np.zeros(total.shape[:2])
+        running = np.arange(len(total))
+        for look in range(total.shape[1]):
+            log_e[running, look] = self.log_e(running, total[running, look], over[running, look])
+            running = running[log_e[running, look] < limit]
+        return log_e

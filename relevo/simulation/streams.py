@@ -15,6 +15,9 @@ from relevo.statistics.counts import Floats
 
 __all__ = ["Streams", "shares_between"]
 
+_ENDLESS_MS, _APART = 1e15, 100.0
+"""No request takes so long; and logs of latencies, in ms, are closer together than this."""
+
 
 class Streams:
     """The traffic of many rollouts. `sources`, `thresholds`: how many there are."""
@@ -125,43 +128,38 @@ class Streams:
         return Increments(requests, errors, shaped, predicted, wrong, labelled, compared, disagreed)
 
     def _clustered(self, share: Floats, cuts_ms: Floats, seconds: float, length_seconds: float) -> Increments:
-        """Requests one by one. A cluster has a normal shift of its log latency in common, and its errors; sticky ones the arm."""
+        """Requests one by one. A cluster has a normal shift of its log latency in common, and its errors; sticky ones the arm.
+
+        Else a cluster is a stretch of one arm's queue: the requests that are routed there one after another.
+        """
         conditions, traffic, rng = self._conditions, self._traffic, self._rng
         rollouts, size = len(share), conditions.cluster_requests
-        expected = self.requests_in(seconds, length_seconds)
-        arrived = rng.poisson(expected / size, rollouts)
-        owner_of_cluster = np.repeat(np.arange(rollouts), arrived)
-        clusters = owner_of_cluster.size
-        owner = np.repeat(owner_of_cluster, size)
-        if conditions.sticky:
-            arm = np.repeat((rng.random(clusters) < share[owner_of_cluster]).astype(np.intp), size)
-            common = np.repeat(rng.normal(size=clusters), size)
-        else:  # a cluster is a stretch of one arm's queue: the requests that are routed there one after another
-            arm = (rng.random(owner.size) < share[owner]).astype(np.intp)
-            place = _rank_within(owner * 2 + arm, rollouts * 2)
-            queue = (owner * 2 + arm) * (int(place.max(initial=0)) // size + 1) + place // size
-            common = rng.normal(size=int(queue.max(initial=0)) + 1)[queue]
-        prone = np.repeat(rng.random(clusters) < conditions.error_prone_share, size)
-        rate = np.minimum(self._errors_at(seconds)[arm] / conditions.error_prone_share, 1.0)
-        failed = prone & (rng.random(owner.size) < rate)
-        mixed = np.sqrt(conditions.shared_latency) * common + np.sqrt(1 - conditions.shared_latency) * rng.normal(
-            size=owner.size
-        )
-        slower = np.where(arm == 1, np.log(self._effect.latency_factor), 0.0)
-        ms = np.exp(traffic.log_median + self.shift_at(seconds) + slower + traffic.log_spread * mixed)
+        arrived = rng.poisson(self.requests_in(seconds, length_seconds) / size, rollouts)
+        routed, each = (arrived, size) if conditions.sticky else (arrived * size, 1)
+        to_candidate = rng.binomial(routed, share)
+        counts = each * np.stack((routed - to_candidate, to_candidate), axis=1).ravel()  # by place: rollout, arm
+        place = np.repeat(np.arange(2 * rollouts), counts)
+        begins = np.concatenate(([0], np.cumsum(counts)[:-1]))
+        clusters = -(-counts // size)
+        cluster = np.repeat(np.concatenate(([0], np.cumsum(clusters)[:-1])), counts)
+        cluster += (np.arange(place.size) - begins[place]) // size
+        arm = place % 2
+        prone = (rng.random(int(clusters.sum())) < conditions.error_prone_share)[cluster]
+        rate = np.minimum(self._errors_at(seconds) / conditions.error_prone_share, 1.0)
+        failed = prone & (rng.random(place.size) < rate[arm])
+        log_ms = np.sqrt(1 - conditions.shared_latency) * rng.normal(size=place.size)
+        if conditions.shared_latency:
+            log_ms += np.sqrt(conditions.shared_latency) * rng.normal(size=int(clusters.sum()))[cluster]
+        log_ms *= traffic.log_spread
+        log_ms += traffic.log_median + self.shift_at(seconds)
+        log_ms += np.array([0.0, np.log(self._effect.latency_factor)])[arm]
         if self._effect.stalled_share:
-            ms += np.where(
-                (arm == 1) & (rng.random(owner.size) < self._effect.stalled_share), self._effect.stalled_ms, 0
-            )
-        place_of = owner * 2 + arm
-
-        def per_arm(flags: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Floats:
-            return np.bincount(place_of[flags], minlength=rollouts * 2).reshape(rollouts, 2).astype(np.float64)
-
-        requests, errors = per_arm(np.ones(owner.size, dtype=bool)), per_arm(failed)
-        over = np.zeros((rollouts, cuts_ms.shape[1], 2))
-        for k in range(cuts_ms.shape[1]):
-            over[:, k] = per_arm(~failed & (ms > cuts_ms[owner, k, arm]))
+            stalls = (arm == 1) & (rng.random(place.size) < self._effect.stalled_share)
+            log_ms[stalls] = np.log(np.exp(log_ms[stalls]) + self._effect.stalled_ms)
+        answered = ~failed
+        over = _over_cuts(place[answered], log_ms[answered], cuts_ms)
+        requests = counts.reshape(rollouts, 2).astype(np.float64)
+        errors = np.bincount(place[failed], minlength=2 * rollouts).reshape(rollouts, 2).astype(np.float64)
         nothing = np.zeros(rollouts)
         return self._answered(requests, errors, over, nothing, nothing)
 
@@ -185,11 +183,18 @@ def _unsorted(values: Floats, order: Indices) -> Floats:
     return result
 
 
-def _rank_within(group: Indices, groups: int) -> Indices:
-    """The place of each element among those of its group, in their order."""
-    order = np.argsort(group, kind="stable")
-    counts = np.bincount(group, minlength=groups)
-    begins = np.concatenate(([0], np.cumsum(counts)[:-1]))
-    rank = np.empty_like(group)
-    rank[order] = np.arange(group.size) - begins[group[order]]
-    return rank
+def _over_cuts(place: Indices, log_ms: Floats, cuts_ms: Floats) -> Floats:
+    """How many requests of each rollout and arm are over its cuts, (rollouts, cuts, 2). `place`: twice the rollout plus the arm."""
+    rollouts, cuts, _ = cuts_ms.shape
+    if not cuts:
+        return np.zeros(cuts_ms.shape)
+    log_cuts = np.log(np.minimum(cuts_ms, _ENDLESS_MS)).transpose(0, 2, 1).reshape(2 * rollouts, cuts)
+    order = np.argsort(log_cuts, axis=1)
+    # One search for all: each place has a stretch of its own on one long line.
+    line = np.take_along_axis(log_cuts, order, axis=1) + _APART * np.arange(2 * rollouts)[:, None]
+    passed = np.searchsorted(line.ravel(), log_ms + _APART * place) - cuts * place
+    found = np.bincount(place * (cuts + 1) + passed, minlength=2 * rollouts * (cuts + 1)).reshape(-1, cuts + 1)
+    rising = found[:, :0:-1].cumsum(axis=1)[:, ::-1].astype(np.float64)
+    over = np.empty_like(rising)
+    np.put_along_axis(over, order, rising, axis=1)
+    return over.reshape(rollouts, 2, cuts).transpose(0, 2, 1)

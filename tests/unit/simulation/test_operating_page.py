@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import operating_page, rules_compared
-from benchmarks.operating_page import NUMBERS, PAGE, SECTIONS, merged, run
+from benchmarks.operating_page import NUMBERS, PAGE, PART, SECTIONS, fingerprint, merged, missing, run
 
 RUNS = 150
 STANDARD_ERRORS = 4.5
@@ -104,6 +104,28 @@ def test_every_tuned_rule_keeps_its_false_alarms_near_one_percent() -> None:
     for rule in (*rules_compared.TUNED, "relevo"):
         share = published[rule]["rolled_back"]  # type: ignore[index]
         assert share["share"] <= 0.016 + 3 * share["standard_error"], rule  # type: ignore[index]
+
+
+def test_a_row_that_has_parts_is_only_given_what_it_lacks() -> None:
+    """Seeds that are kept are not run again, and every row gets a part before any gets its next."""
+    numbers = {"rules": {"healthy": {"2": {"relevo": {"runs": PART}}}}}
+    rows = [("rules", "healthy"), ("rules", "errors x2")]
+    assert missing(numbers, rows, 2 * PART + 500) == [
+        ("rules", "healthy", PART, 1),
+        ("rules", "errors x2", PART, 1),
+        ("rules", "errors x2", PART, 2),
+        ("rules", "healthy", 500, 3),
+        ("rules", "errors x2", 500, 3),
+    ]
+    assert missing(numbers, rows, PART // 2) == [("rules", "errors x2", PART // 2, 1)]
+
+
+def test_the_fingerprint_tells_other_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal rules have equal fingerprints; another alpha, which decides otherwise, has another."""
+    before = fingerprint("rules")
+    assert fingerprint("rules") == before
+    monkeypatch.setitem(rules_compared.RULES, "relevo", lambda streams: rules_compared.relevo(streams, alpha=0.2))  # type: ignore[arg-type]
+    assert fingerprint("rules") != before
 
 
 def test_the_command_refuses_senseless_numbers(capsys: pytest.CaptureFixture[str]) -> None:
