@@ -86,10 +86,8 @@ def _every_request(over: Floats, total: Floats) -> Floats:
         running = np.flatnonzero(log_e.max(axis=1) < max(CLUSTERINGS) * float(log_limit(ALPHA)))
         if not running.size:
             break
-        some = over[running, begin : begin + 20], total[running, begin : begin + 20]
-        log_e[running, begin : begin + 20] = log_e_slower(
-            some[0][..., None, :], some[1][..., None, :], 0.5, 1 - QUANTILES
-        )
+        slow, sent = over[running, begin : begin + 20, :, None], total[running, begin : begin + 20, None]
+        log_e[running, begin : begin + 20] = log_e_slower(slow, sent, 0.5, 1 - QUANTILES)
     return log_e
 
 
