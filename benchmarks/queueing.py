@@ -81,8 +81,9 @@ def row(name: str, runs: int, seed: int) -> dict[str, Any]:
 
 def _every_request(over: Floats, total: Floats) -> Floats:
     """Log e-values of the bets on every request at each look, (runs, looks); 0 once a run needs no more, however it is divided."""
-    log_e = np.zeros(total.shape[:2])
-    for begin in range(0, log_e.shape[1], 20):
+    runs, looks = len(total), total.shape[1]
+    log_e = np.zeros((runs, looks))
+    for begin in range(0, looks, 20):
         running = np.flatnonzero(log_e.max(axis=1) < max(CLUSTERINGS) * float(log_limit(ALPHA)))
         if not running.size:
             break

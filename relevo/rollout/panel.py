@@ -56,20 +56,22 @@ class Panel:
 
 
 @lru_cache(maxsize=64)
-def label_panel(rho: tuple[float, ...], ratios: tuple[tuple[float, float], ...], mix_ratio: float) -> Panel:
+def label_panel(
+    rho: tuple[float, ...], ratios: tuple[tuple[float, float], tuple[float, float]], mix_ratio: float
+) -> Panel:
     """Bets on the arm of each event, in the order (step, arm).
 
-    The sets: for each (tolerance, margin) of `ratios` "risk ratio above the tolerance" and "risk ratio below the margin"; then "a class's
-    share rose by more than `mix_ratio`" and "it fell by more".
+    The sets: for each (tolerance, margin) of `ratios`, those of failures and those of wrong answers, "risk ratio above the tolerance" and
+    "risk ratio below the margin"; then "a class's share rose by more than `mix_ratio`" and "it fell by more".
     """
     held_back, held_back_for = _held_back(betting.log_e_worse), _held_back(betting.log_e_not_worse)
     sets = []
-    for tolerance, margin in ratios:
-        sets.append(betting.worse_bets(rho, tolerance, betting.WORSE, held_back))
+    for (tolerance, margin), prior in zip(ratios, (betting.WORSE, betting.WORSE_BY_LITTLE), strict=True):
+        sets.append(betting.worse_bets(rho, tolerance, prior, held_back))
         sets.append(betting.not_worse_bets(rho, margin, betting.NOT_WORSE, held_back_for))
     held_back = _held_back(mix.log_e_mix_shifted)
-    sets.append(betting.worse_bets(rho, mix_ratio, betting.WORSE, held_back))
-    fell = betting.worse_bets(tuple(1 - share for share in rho), mix_ratio, betting.WORSE, held_back)
+    sets.append(betting.worse_bets(rho, mix_ratio, betting.WORSE_BY_LITTLE, held_back))
+    fell = betting.worse_bets(tuple(1 - share for share in rho), mix_ratio, betting.WORSE_BY_LITTLE, held_back)
     # A fall is a rise with the arms' roles exchanged: the same bets with each step's two rows exchanged.
     exchanged = np.arange(2 * len(rho)).reshape(-1, 2)[:, ::-1].ravel()
     sets.append(Bets(fell.log_factors[exchanged], fell.log_weights))

@@ -21,7 +21,7 @@ from relevo.simulation.folded import FoldedBets
 from relevo.simulation.windows import SlowWindows
 from relevo.statistics import betting, bounded, combine, exceedance, sample_ratio
 from relevo.statistics.counts import Floats
-from relevo.statistics.mixture import LATE_SHARE, log_mean_exp
+from relevo.statistics.mixture import LATE_SHARE, Prior, log_mean_exp
 
 __all__ = ["Evidence"]
 
@@ -53,25 +53,25 @@ class Evidence:
             """(rows) of (streams, events, effects), for every rollout."""
             return np.broadcast_to(np.stack(per_row), (rollouts, rows, *per_row[0].shape))
 
-        def label_bets(ratio: float, streams: int) -> FoldedBets:
-            one = [betting.worse_bets((float(r),), ratio, betting.WORSE, 0.0).log_factors for r in rho]
-            return FoldedBets(shared([np.repeat(f[None], streams, axis=0) for f in one]), betting.WORSE, 0.0)
+        def label_bets(ratio: float, streams: int, prior: Prior) -> FoldedBets:
+            one = [betting.worse_bets((float(r),), ratio, prior, 0.0).log_factors for r in rho]
+            return FoldedBets(shared([np.repeat(f[None], streams, axis=0) for f in one]), prior, 0.0)
 
         self._bets: dict[str, FoldedBets] = {}
         if checks.errors is not None:
-            self._bets["errors"] = label_bets(checks.errors.tolerance, sources)
+            self._bets["errors"] = label_bets(checks.errors.tolerance, sources, betting.WORSE)
         if checks.latency is not None:
             self._latency_for = np.zeros((rollouts, sources * thresholds, 4, betting.NOT_WORSE.effects.size))
         if checks.predictions is not None and self.makes_predictions:
             ratio, classes = 1.0 + checks.predictions.tolerance, accounts.predicted.shape[1]
-            both = []
+            both, prior = [], betting.WORSE_BY_LITTLE
             for r in rho:
-                rise = betting.worse_bets((float(r),), ratio, betting.WORSE, 0.0).log_factors
-                fall = betting.worse_bets((1 - float(r),), ratio, betting.WORSE, 0.0).log_factors[::-1]
+                rise = betting.worse_bets((float(r),), ratio, prior, 0.0).log_factors
+                fall = betting.worse_bets((1 - float(r),), ratio, prior, 0.0).log_factors[::-1]
                 both.append(np.concatenate((np.repeat(rise[None], classes, 0), np.repeat(fall[None], classes, 0))))
-            self._bets["predictions"] = FoldedBets(shared(both), betting.WORSE, LATE_SHARE)
+            self._bets["predictions"] = FoldedBets(shared(both), prior, LATE_SHARE)
         if checks.accuracy is not None and self.makes_accuracy:
-            self._bets["accuracy"] = label_bets(checks.accuracy.tolerance, 1)
+            self._bets["accuracy"] = label_bets(checks.accuracy.tolerance, 1, betting.WORSE_BY_LITTLE)
         weights = spec.decision.weights
         named = [n for n in ("errors", "latency", "predictions", "accuracy") if n in self._bets or n == "latency"]
         self._weights = {

@@ -22,13 +22,25 @@ from numpy.typing import ArrayLike
 from relevo.statistics.counts import Floats, as_counts, as_number, as_shares, flat_events
 from relevo.statistics.mixture import Bets, Prior, check_held_back
 
-__all__ = ["NOT_WORSE", "WORSE", "log_e_not_worse", "log_e_worse", "log_label_factors", "not_worse_bets", "worse_bets"]
+__all__ = [
+    "NOT_WORSE",
+    "WORSE",
+    "WORSE_BY_LITTLE",
+    "log_e_not_worse",
+    "log_e_worse",
+    "log_label_factors",
+    "not_worse_bets",
+    "worse_bets",
+]
 
 WORSE = Prior.of(
     np.array([1.8, 2.2, 2.8, 3.6, 5.0, 10.0, 22.0]), np.array([0.02, 0.095, 0.365, 0.03, 0.185, 0.125, 0.18])
 )
 """Effects r / ratio, above 1: the weights that expose the fewest requests to candidates which fail 1.5 to 10 times as often, among those
 that expose to none of them more than the design's reference does, and with no more false alarms (`benchmarks/priors_chosen.py`)."""
+
+WORSE_BY_LITTLE = Prior.of(np.array([1.2, 1.4, 1.7, 2.2, 3.5, 8.0]), np.array([2.0, 3.0, 3.0, 2.0, 1.0, 1.0]))
+"""The same where events are common (wrong answers, predicted classes): there is evidence of small effects, and none are large."""
 
 NOT_WORSE = Prior.of(np.array([0.9, 1.1, 2.0, 4.0]), np.array([0.15, 0.8, 0.04, 0.01]))
 """Effects u of r = margin ** (1 - u): 1 is a candidate exactly as good as the stable one, below 1 a worse and above 1 a better one.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from relevo.statistics.betting import NOT_WORSE, WORSE, not_worse_bets, worse_bets
+from relevo.statistics.betting import NOT_WORSE, WORSE_BY_LITTLE, not_worse_bets, worse_bets
 from relevo.statistics.counts import Floats, as_counts, as_number, as_shares, flat_events
 from relevo.statistics.mixture import LATE_SHARE, Prior, log_mean_exp
 
@@ -17,7 +17,12 @@ __all__ = ["log_e_mix_kept", "log_e_mix_shifted"]
 
 
 def log_e_mix_shifted(
-    predicted: ArrayLike, rho: ArrayLike, tolerance: float = 0.1, *, prior: Prior = WORSE, held_back: float = LATE_SHARE
+    predicted: ArrayLike,
+    rho: ArrayLike,
+    tolerance: float = 0.1,
+    *,
+    prior: Prior = WORSE_BY_LITTLE,
+    held_back: float = LATE_SHARE,
 ) -> Floats:
     """Evidence against the candidate: the log e-value against "no class's share differs by more than a factor 1 + tolerance".
 

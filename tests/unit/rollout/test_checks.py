@@ -24,6 +24,7 @@ from relevo.statistics import (
     margin_at,
     weighted_mean,
 )
+from relevo.statistics.betting import WORSE, WORSE_BY_LITTLE
 from relevo.statistics.windows import correlation, witnesses
 from tests.unit.rollout.world import Behaviour, World, make_spec
 
@@ -60,7 +61,8 @@ def test_the_panel_gives_what_the_tests_give_one_by_one(world: World) -> None:
     def failures(name: str, table: Table, check: object) -> tuple[float, float]:
         bad = table.count(lambda c: c.errors if name == "errors" else c.wrong)
         total = table.count(lambda c: c.requests if name == "errors" else c.labelled)
-        against = log_e_worse(bad, table.rho, check.tolerance)  # type: ignore[attr-defined]
+        prior = WORSE if name == "errors" else WORSE_BY_LITTLE
+        against = log_e_worse(bad, table.rho, check.tolerance, prior=prior)  # type: ignore[attr-defined]
         ratio = log_e_not_worse(bad, table.rho, check.margin)  # type: ignore[attr-defined]
         rate = log_e_rate_below(bad[:, 1].sum(), total[:, 1].sum(), check.objective)  # type: ignore[attr-defined]
         return float(against), float(weighted_mean([float(ratio), float(rate)]))

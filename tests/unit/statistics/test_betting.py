@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import binom
 
-from relevo.statistics.betting import NOT_WORSE, WORSE, log_e_not_worse, log_e_worse
+from relevo.statistics.betting import NOT_WORSE, WORSE, WORSE_BY_LITTLE, log_e_not_worse, log_e_worse
 from relevo.statistics.mixture import Prior
 
 RHO = [0.0, 0.1, 0.5, 1.0]
@@ -184,8 +184,9 @@ def test_a_candidate_that_fails_more_often_is_found():
 def test_priors_bet_on_the_right_side():
     """Every bet against is on a worse candidate than the limit, every bet for on a better one than the margin; weights sum to 1."""
     assert (WORSE.effects > 1).all()
+    assert (WORSE_BY_LITTLE.effects > 1).all()
     assert (NOT_WORSE.effects > 0).all()
-    for prior in (WORSE, NOT_WORSE):
+    for prior in (WORSE, WORSE_BY_LITTLE, NOT_WORSE):
         assert float(np.exp(prior.log_weights).sum()) == pytest.approx(1)
 
 
