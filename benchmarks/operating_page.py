@@ -308,33 +308,40 @@ def _spread(value: Mapping[str, float] | None) -> str:
     return f"{value['median']:,.0f} ({value['p90']:,.0f})" if value else "-"
 
 
+_EFFECTS_DRAWN = {
+    "errors": ("how many times as often the candidate fails", (1.5, 2.0, 3.0, 5.0, 10.0)),
+    "latency": ("how many times as long its answers take", (1.05, 1.1, 1.25, 2.0)),
+}
+
+
 def _plot(rows: Mapping[str, Mapping[str, Row]]) -> None:
     """Exposure against effect, by rule."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    ratios = [name for name in rules_compared.CANDIDATES if name.startswith("errors") and name in rows]
-    if len(ratios) < 2:
+    if any(f"{kind} x{effect:g}" not in rows for kind, (_, effects) in _EFFECTS_DRAWN.items() for effect in effects):
         return
     with mpl.rc_context(
         {"svg.hashsalt": "relevo", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
     ):
-        figure = Figure(figsize=(8, 4.6), layout="constrained")
-        axes = figure.add_subplot()
-        for rule, (colour, dashes) in _DRAWN.items():
-            values = [merged(rows[name])[rule]["exposed"]["mean"] for name in ratios]
-            width = 2.6 if rule == "relevo" else 1.5
-            at = [float(n.split("x")[1]) for n in ratios]
-            axes.plot(at, values, marker="o", label=rule, color=colour, linestyle=dashes, linewidth=width)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xticks([1.5, 2, 3, 5, 10], ["x1.5", "x2", "x3", "x5", "x10"])
-        axes.minorticks_off()
-        axes.set_yticks([100, 300, 1000, 3000], ["100", "300", "1,000", "3,000"])
-        axes.set_xlabel("how many times as often the candidate fails")
-        axes.set_ylabel("candidate requests exposed, mean")
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        figure = Figure(figsize=(11, 4.8), layout="constrained")
+        drawn = figure.subplots(1, 2, sharey=True)
+        for axes, (kind, (label, effects)) in zip(drawn, _EFFECTS_DRAWN.items(), strict=True):
+            merged_rows = [merged(rows[f"{kind} x{effect:g}"]) for effect in effects]
+            for rule, (colour, dashes) in _DRAWN.items():
+                values = [row[rule]["exposed"]["mean"] for row in merged_rows]
+                width = 2.6 if rule == "relevo" else 1.5
+                axes.plot(
+                    range(len(effects)), values, marker="o", label=rule, color=colour, linestyle=dashes, linewidth=width
+                )
+            axes.set_yscale("log")
+            axes.set_xticks(range(len(effects)), [f"x{effect:g}" for effect in effects])
+            axes.set_xlabel(label)
+            axes.grid(alpha=0.3)
+        drawn[0].minorticks_off()
+        drawn[0].set_yticks([100, 300, 1000, 3000, 6000], ["100", "300", "1,000", "3,000", "6,000"])
+        drawn[0].set_ylabel("candidate requests exposed, mean")
+        drawn[0].legend(frameon=False, fontsize=9)
         figure.savefig(PLOT, metadata={"Date": None, "Creator": None})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from relevo.statistics.betting import log_e_not_worse, log_e_worse
+from relevo.statistics.betting import WORSE_BY_LITTLE, log_e_not_worse, log_e_worse
 from relevo.statistics.mix import log_e_mix_kept, log_e_mix_shifted
 
 RHO = np.array([0.1, 0.5])
@@ -20,7 +20,7 @@ def test_is_the_average_over_classes_of_both_directions():
     """The e-value is the mean of label bets on each class, on more and (arms exchanged) on fewer."""
     counts = np.random.default_rng(1).integers(0, 60, (4, 3, 2, 2))
     bets = [
-        np.exp(log_e_worse(arms, share, 1.1, held_back=0.05))
+        np.exp(log_e_worse(arms, share, 1.1, prior=WORSE_BY_LITTLE, held_back=0.05))
         for arms, share in ((counts, RHO), (counts[..., ::-1], 1 - RHO))
     ]
     np.testing.assert_allclose(np.exp(log_e_mix_shifted(counts, RHO, 0.1)), np.concatenate(bets, axis=-1).mean(axis=-1))
