@@ -66,7 +66,7 @@ class _Nodes:
     def add(self, tree: Splits, *, value: Values, target: list[int]) -> None:
         """One tree that adds `value[leaf]` to `target[leaf]`, or to `target[0]` if all leaves add to the same."""
         inner = _worth_asking(tree, value if len(target) == 1 else None)
-        first = len(self.roots_of())
+        first = len(self.feature)
         place = np.cumsum(inner) - 1 + first
         self.roots.append(first)
         if not inner[0]:  # the operator has no tree without a question
@@ -88,10 +88,6 @@ class _Nodes:
             for child, children, is_leaf in sides:
                 children.append(int(place[child]) if inner[child] else self._leaf(int(child), value, target))
                 is_leaf.append(0 if inner[child] else 1)
-
-    def roots_of(self) -> list[int]:
-        """The nodes so far: the next tree begins behind them."""
-        return self.feature
 
     def _leaf(self, node: int, value: Values, target: list[int]) -> int:
         # Below a node at which nothing is asked all leaves have the same value: the node's first leaf will do.
