@@ -41,7 +41,8 @@ def test_promoted_switched_by_hand_and_undone(cli: Cli, tmp_path: Path) -> None:
     """Green is promoted; undo is a switch back to blue as it was; each switch by hand is in the history with who ordered it."""
     blue = cli.served_by()
     file = rollout_file(tmp_path, strategy=STRATEGY, **QUICK)
-    cli.ok(*deploy(cli, file, "2"))
+    done = cli.run(*deploy(cli, file, "2"), timeout=400)
+    assert done.code == 0, done.err
     green = cli.served_by()
     assert (blue, green) == ("iris-blue-predictor-00001", "iris-green-predictor-00002")
     assert blue not in cli.programs(), "the old colour is scaled to zero"
@@ -68,7 +69,7 @@ def test_a_fault_of_users_alone_is_switched_back(cli: Cli, tmp_path: Path) -> No
     checks = {"errors": {"margin": 10}, "latency": {"gate": False, "tolerance": 10}, "accuracy": {"gate": False}}
     file = rollout_file(tmp_path, strategy={"blueGreen": {"keepWarmFor": 120}}, checks=checks, **QUICK)
     with Users(cli.port, "iris", bodies_of(split.x_test[strange]), per_second=20) as users:
-        cli.run(*deploy(cli, file, "2-unseen"), timeout=300)
+        cli.run(*deploy(cli, file, "2-unseen"), timeout=400)
         tally = users.take()
     state = cli.state()
     assert state is not None
