@@ -46,7 +46,7 @@ _DRAWN = {
 Row = dict[str, Any]
 
 
-SHADOW_PAIRS, SHADOW_ALPHA = 1000, 0.007
+SHADOW_PAIRS, SHADOW_ALPHA = 1000, 0.006
 """With shadow traffic first: as many pairs as the default policy has, and an alpha that gives the reference's false alarms."""
 
 
