@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from relevo.access.credential import Credential
+from relevo.reconcile.smoke import settle
 from relevo.rollout.observation import Smoke
 
 __all__ = ["MetadataSmokeTest"]
@@ -48,6 +49,7 @@ class MetadataSmokeTest:
                 inputs = self._inputs(client)
             except _UnusableError as error:
                 return Smoke(self.requests, self.requests, str(error))
+            settle(client, self.model)
             for number in range(1, self.requests + 1):
                 problem = self._problem(client, inputs, number)
                 if problem:

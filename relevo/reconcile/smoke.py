@@ -5,6 +5,7 @@ They also warm it up, and are no part of the evidence: one that fails a share of
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,20 @@ import httpx
 from relevo.access.credential import Credential
 from relevo.rollout.observation import Smoke
 
-__all__ = ["SmokeTest"]
+__all__ = ["SmokeTest", "settle"]
+
+SETTLE_SECONDS = 15.0
+"""How long a server that says it is ready may take to answer what it loads last."""
+
+
+def settle(client: httpx.Client, model: str) -> None:
+    """Wait until a server has loaded everything: what still loads beside them makes its first answers slow.
+
+    Our model server is ready as soon as its model is, and loads KServe's application, which answers V1, afterwards. Another server may not
+    know V1, or not answer: that is no matter here, the requests that follow will show it.
+    """
+    with contextlib.suppress(httpx.HTTPError):
+        client.get(f"/v1/models/{model}", timeout=SETTLE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +46,7 @@ class SmokeTest:
         failed, detail = 0, ""
         carried = self.credential.for_httpx() if self.credential is not None else {}
         with httpx.Client(base_url=address, timeout=self.timeout_seconds, **carried) as client:
+            settle(client, self.model)
             for row in self.rows:
                 problem = self._problem(client, row)
                 if problem:

@@ -17,6 +17,10 @@ GOOD = json.dumps({"outputs": [{"name": "predict", "data": [1]}]})
 class Answers(BaseHTTPRequestHandler):
     """Answers each request with the next of the server's answers, and keeps what was asked."""
 
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, None))  # type: ignore[attr-defined]
+        self.send_error(404)
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.asked.append((self.path, json.loads(body)))  # type: ignore[attr-defined]
@@ -47,9 +51,18 @@ def test_each_row_is_one_v2_request(server: ThreadingHTTPServer) -> None:
     server.answers += [(200, GOOD)] * 2  # type: ignore[attr-defined]
     smoke = SmokeTest("iris", "x", [[1.0, 2.0], [3.0, 4.0]]).run(f"http://127.0.0.1:{server.server_port}")
     assert (smoke.requests, smoke.failed) == (2, 0)
-    path, body = server.asked[0]  # type: ignore[attr-defined]
+    path, body = server.asked[1]  # type: ignore[attr-defined]
     assert path == "/v2/models/iris/infer"
     assert body == {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]}]}
+
+
+def test_what_a_server_loads_last_is_waited_for_first(server: ThreadingHTTPServer) -> None:
+    """V1 is answered by what our server loads after it is ready; a server that does not know V1 is not held against it."""
+    server.answers += [(200, GOOD)]  # type: ignore[attr-defined]
+    smoke = SmokeTest("iris", "x", [[1.0, 2.0]]).run(f"http://127.0.0.1:{server.server_port}")
+    paths = [path for path, _ in server.asked]  # type: ignore[attr-defined]
+    assert paths == ["/v1/models/iris", "/v2/models/iris/infer"]
+    assert smoke.failed == 0
 
 
 @pytest.mark.parametrize(
