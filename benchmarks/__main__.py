@@ -21,6 +21,8 @@ SHORT: dict[str, tuple[str, ...]] = {
     "rollback_delay": ("--runs", "3"),
     "engine_cost": ("--runs", "1"),
     "serving_access": ("--rounds", "3", "--seconds", "1"),
+    "serving_fuzz": ("--requests", "5000"),
+    "serving_operations": ("--seconds", "20", "--stops", "2"),
     "serving": ("--models", "rf100", "--rounds", "3", "--seconds", "2", "--no-open-loop"),
 }
 """Each benchmark, and what makes it short."""

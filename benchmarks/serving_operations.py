@@ -3,7 +3,7 @@
 `python -m benchmarks.serving_operations [--seconds 420] [--workers N] [--output docs/measured/serving_operations.md]`.
 
 1. Long run: single rows, 1,000 rows, binary tensors, wrong requests and gRPC calls at once, for most of the time; the memory every second.
-2. Stopped under load: keep-alive clients and clients that connect anew for each request, SIGTERM; ten times. No request may fail.
+2. Stopped under load: keep-alive clients and clients that connect anew for each request, SIGTERM; several times. No request may fail.
 3. Overload: a slow model (500 trees by scikit-learn, 5,000 rows a request) asked by 200 clients at once; health is asked meanwhile.
 """
 
@@ -37,7 +37,6 @@ from benchmarks.serving_fuzz import Found, fuzz, served
 __all__ = ["main"]
 
 TARGET = Target("iris", "iris-1")
-STOPS = 10
 CLIENTS = 16
 GROWTH_BYTES = 32 * 1024**2
 """What the memory may have grown by between the first fifth of the long run and its end."""
@@ -208,6 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m benchmarks.serving_operations", description="Memory, drain, overload."
     )
     parser.add_argument("--seconds", type=float, default=420.0, help="of the long run")
+    parser.add_argument("--stops", type=int, default=10, help="how often it is stopped under load")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args(arguments)
@@ -217,7 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name, served(Path(name), *workers) as (process, port, grpc_port, _):
         run = asyncio.run(_long_run(process, port, grpc_port, options.seconds, found))
     stops = []
-    for _ in range(STOPS):
+    for _ in range(options.stops):
         with tempfile.TemporaryDirectory() as name, served(Path(name), *workers) as (process, port, _, _):
             stops.append(_stop_under_load(process, port))
     with (
@@ -234,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
         ["", "wrong requests, REST and gRPC; wrongly answered", f"{sum(found.answers.values()):,}; {len(found.wrong)}"],
         ["", "memory, highest of the first and of the last fifth", f"{early / 2**20:.0f} MiB, {late / 2**20:.0f} MiB"],
         ["", "memory, median by tenth of the run", ", ".join(f"{part / 2**20:.0f}" for part in _tenths(run.memory)) + " MiB"],
-        ["stopped under load", "stops; requests; failed", f"{STOPS}; {sum(n for n, _, _ in stops):,}; {len(failed)}"],
+        ["stopped under load", "stops; requests; failed", f"{options.stops}; {sum(n for n, _, _ in stops):,}; {len(failed)}"],
         ["", "from SIGTERM to the end", "p50 {:.2f} s, max {:.2f} s".format(*(quantiles(took for _, _, took in stops)[i] for i in (0, 2)))],
         ["overload", "answers, by status", _counted(answers)],
         ["", "health meanwhile", "p50 {:.0f} ms, p95 {:.0f} ms, max {:.0f} ms".format(*(1000 * value for value in quantiles(health)))],

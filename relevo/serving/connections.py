@@ -129,8 +129,12 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One of its headers; those after a body in chunks mean nothing here."""
-        if self._phase != BODY:
-            super().on_header(name, value)
+        if self._phase == BODY:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Its headers are there."""

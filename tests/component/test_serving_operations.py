@@ -256,7 +256,7 @@ def test_workers_end_when_their_parent_is_killed(package: Package) -> None:
 @pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["alone", "workers"])
 def test_no_request_fails_when_the_server_is_stopped_under_load(package: Package, options: tuple[str, ...]) -> None:
     """Clients that keep their connection are told to close it; those that look at the readiness see it end before the port does."""
-    with serving(package.folder, *options, "--drain-seconds", "5") as server:
+    with serving(package.folder, *options, "--drain-seconds", "10") as server:
         port = int(server.url.rpartition(":")[2])
         statuses: list[int] = []
         failures: list[str] = []

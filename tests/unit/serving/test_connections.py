@@ -36,7 +36,7 @@ class Served:
         self.port = 0
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
-        """Read all of the body as soon as `reading` is set; a path that begins with /big gets 8 MiB."""
+        """Read all of the body as soon as `reading` is set; a path that begins with /big gets 64 MiB."""
         self.asked.append(scope["path"].encode())
         await self.reading.wait()
         length = 0
@@ -47,7 +47,7 @@ class Served:
             length += len(message["body"])
             if not message["more_body"]:
                 break
-        body = b"x" * 2**23 if scope["path"] == "/big" else b"%d" % length
+        body = b"x" * 2**26 if scope["path"] == "/big" else b"%d" % length
         fields = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": fields})
         await send({"type": "http.response.body", "body": body})
