@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_platform import Cli, platform, rollout_file, train
+from cli_platform import Cli, platform, rollout_file, train, until
 
 from model.data import load_split
 from relevo.rollout.state import Cause, Phase, Verdict
@@ -45,7 +45,7 @@ def test_promoted_switched_by_hand_and_undone(cli: Cli, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     green = cli.served_by()
     assert (blue, green) == ("iris-blue-predictor-00001", "iris-green-predictor-00002")
-    assert blue not in cli.programs(), "the old colour is scaled to zero"
+    until(lambda: blue not in cli.programs(), "the old colour is scaled to zero")
     state = cli.state()
     assert state is not None
     assert (state.phase, state.verdict) == (Phase.PROMOTED, Verdict.PASS)
