@@ -10,6 +10,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -108,9 +109,11 @@ def _done(tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[int, Outcomes]]:
         return
     # Not forked: the parent may have threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=_leave_interrupts) as pool:
+    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
         try:
-            yield from pool.map(_run, tasks)
+            with _interrupts_kept():
+                results = pool.map(_run, tasks)
+            yield from results
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -121,6 +124,11 @@ def _run(task: _Task) -> tuple[int, Outcomes]:
     return index, simulate(world, runs, seed)
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C is the parent's: it then takes what is done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Keep Ctrl-C for later. Processes started meanwhile never hear it: it is the parent's, who then takes what is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -124,8 +124,8 @@ def _of_durations(spec: RolloutSpec, traffic: Traffic, needed: Needs) -> Iterato
             yield f"{name} can never be proven no worse with these margins and rates: nothing can ever be promoted."
         elif name != "step" and math.isfinite(seconds) and seconds + needed.ramp_seconds > longest:
             yield (
-                f"{pace}, the last step needs {_duration(seconds)} to prove {name} no worse, but the rollout ends after "
-                f"{_duration(longest)}: a healthy candidate ends as inconclusive."
+                f"{pace}, the ramp takes {_duration(needed.ramp_seconds)} and the last step needs {_duration(seconds)} to prove "
+                f"{name} no worse, but the rollout ends after {_duration(longest)}: a healthy candidate ends as inconclusive."
             )
     exposed = _candidate_requests_of(needed, rate, steps[-1].weight_percent / 100)
     if exposed > limits.max_candidate_requests * EXTENSION:
