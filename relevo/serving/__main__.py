@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relevo import errors
+from relevo.packaging.metadata import Metadata
 from relevo.packaging.package import Package, load_package
 from relevo.packaging.store import home_folder, resolve
 from relevo.serving.arrival import wait_for_package
@@ -24,7 +25,7 @@ from relevo.serving.arrival import wait_for_package
 if TYPE_CHECKING:
     from relevo.access.gate import Gate
 
-__all__ = ["EXIT_REFUSED", "main"]
+__all__ = ["EXIT_REFUSED", "main", "revision_name"]
 
 EXIT_REFUSED = 3
 _MOST_WORKERS = 64
@@ -57,7 +58,7 @@ def _serve(options: argparse.Namespace, package: Package, started: float) -> int
 
     listener = bind(options.host, options.http_port)
     name = options.name or package.metadata.name
-    revision = options.revision or f"{package.metadata.name}-{package.metadata.version}"
+    revision = revision_name(options.revision, package.metadata)
     gate = _gate(options.access, name)
     served = Revision(name, package, revision, workers=options.workers, stuck_seconds=options.stuck_seconds)
     listen = Listen(
@@ -114,6 +115,14 @@ def _serve(options: argparse.Namespace, package: Package, started: float) -> int
         final=frozenset({EXIT_REFUSED}),
     )
     return workers.run(close)
+
+
+def revision_name(given: str | None, metadata: Metadata) -> str:
+    """The revision's name; NAME-VERSION where none is given.
+
+    Kubernetes leaves `$(K_REVISION)` in an argument as it stands where there is no such variable, as in KServe's Standard mode.
+    """
+    return f"{metadata.name}-{metadata.version}" if not given or given.startswith("$(") else given
 
 
 def _gate(access: str | None, model: str) -> Gate | None:

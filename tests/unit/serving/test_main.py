@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from relevo.serving.__main__ import EXIT_REFUSED, main
+from relevo.serving.__main__ import EXIT_REFUSED, main, revision_name
+from tests.unit.serving.about import about
 
 
 def test_a_refused_package_ends_with_exit_code_3_and_one_line(
@@ -33,6 +34,15 @@ def test_wrong_arguments_end_with_exit_code_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("iris-predictor-00002", "iris-predictor-00002"), (None, "m-1"), ("", "m-1"), ("$(K_REVISION)", "m-1")],
+)
+def test_a_revision_without_a_name_has_its_packages(given: str | None, name: str) -> None:
+    """Outside Knative nobody names a revision, and the argument of our ServingRuntime stays as it is written."""
+    assert revision_name(given, about()) == name
 
 
 def test_a_package_is_refused_without_importing_kserve(tmp_path: Path) -> None:
