@@ -11,7 +11,7 @@ from pathlib import Path
 import joblib
 import pytest
 import yaml
-from cli_platform import Cli, copy_package, platform, rollout_file, seal, train
+from cli_platform import Cli, copy_package, platform, rollout_file, seal, train, until
 
 pytestmark = pytest.mark.component
 
@@ -310,5 +310,5 @@ def test_a_server_that_cannot_load_its_model_is_never_served(cli: Cli, tmp_path:
     file = manifest(tmp_path, storageUri="oci://dev.local/iris:unloadable")
     before = cli.programs()
     cli.refused("up", "--port", cli.port, "-f", file, says=("more-predictor-", "log"), code=1)
-    assert cli.programs() == before
+    until(lambda: cli.programs() == before, "what was begun is taken back")
     assert cli.served_by() == "iris-predictor-00001"
