@@ -9,21 +9,25 @@ RUN apt-get update -qq \
 FROM python AS build
 # A site's own index and certificate authorities, where it has them; neither stays in the image.
 ARG PIP_INDEX_URL
-ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore UV_NO_CACHE=1 UV_LINK_MODE=copy
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3-venv >/dev/null \
- && python3 -m venv --without-pip /opt/venv
+ && python3 -m venv --without-pip /opt/venv && python3 -m venv /tmp/installer
+# uv takes a quarter of pip's time.
+COPY requirements.lock /tmp/
+RUN sed -n '/^uv==/,/^ *# via/p' /tmp/requirements.lock >/tmp/uv.lock \
+ && /tmp/installer/bin/pip install --quiet --require-hashes -r /tmp/uv.lock
+ARG INSTALL="/tmp/installer/bin/uv pip install --quiet --python /opt/venv/bin/python --only-binary :all: --require-hashes --compile-bytecode"
 
 FROM build AS server-packages
 COPY requirements-server.lock /
-RUN python3 -m venv /tmp/installer \
- && /tmp/installer/bin/pip --python /opt/venv/bin/python install --quiet --only-binary :all: --require-hashes -r /requirements-server.lock \
+RUN $INSTALL ${PIP_INDEX_URL:+--default-index $PIP_INDEX_URL} -r /requirements-server.lock \
  && find /opt/venv -depth -type d \( -name tests -o -name test \) -path '*/site-packages/*' -exec rm -rf {} +
 
 FROM build AS operator-packages
 COPY requirements-operator.lock /
-RUN python3 -m venv /tmp/installer \
- && /tmp/installer/bin/pip --python /opt/venv/bin/python install --quiet --only-binary :all: --require-hashes -r /requirements-operator.lock \
+RUN $INSTALL ${PIP_INDEX_URL:+--default-index $PIP_INDEX_URL} -r /requirements-operator.lock \
  && find /opt/venv -depth -type d \( -name tests -o -name test \) -path '*/site-packages/*' -exec rm -rf {} +
 
 FROM build AS program

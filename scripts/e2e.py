@@ -1,9 +1,9 @@
 """`make e2e`: the tests that need a cluster, on the one that `make cluster` made, or on another by CONTEXT.
 
-python -m scripts.e2e [--context CONTEXT] [--gateway HOST:PORT] [--streams 1] [-- PYTEST-ARGUMENTS]
+python -m scripts.e2e [--context CONTEXT] [--gateway HOST:PORT] [--one-by-one] [-- PYTEST-ARGUMENTS]
 
 On a kind cluster the models' images are built and loaded first. Elsewhere they must be there already: dev.local/iris in the versions 1, 2,
-2-errors, 2-slow and 2-wrong. Most of a test's time is waiting for pods and steps, so two streams of modules run side by side; what takes
+2-errors, 2-slow and 2-wrong. Most of a test's time is waiting for pods and steps, so streams of modules run side by side; what takes
 a part of the cluster away from everybody, or needs all of it, runs alone.
 """
 
@@ -27,10 +27,11 @@ __all__ = ["main", "stages"]
 
 TESTS = PROJECT / "tests" / "e2e"
 STAGES = (
-    (("verdicts", "bad_input"), ("use", "edits")),
+    (("use",), ("verdicts", "bad_input"), ("edits", "blue_green", "operator")),
     (("kills",), ("kserve_platform",)),
     (("faults",),),
-    (("detection", "at_once"),),
+    (("blue_green_faults",), ("at_once",)),
+    (("detection",),),
 )
 """Stages one after the other; in each, streams side by side; in each of these, modules one after the other."""
 PYTEST = (sys.executable, "-m", "pytest", "-m", "e2e", "-v", "--durations=0", "--durations-min=1", "--color=no")
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     cluster = os.environ.get("CLUSTER") or "relevo"
     parser.add_argument("--context", default=os.environ.get("CONTEXT") or f"kind-{cluster}")
     parser.add_argument("--gateway", default=GATEWAY, help="HOST:PORT")
-    parser.add_argument("--streams", type=int, choices=(1, 2), default=2, help="how many modules at the same time")
+    parser.add_argument("--one-by-one", action="store_true", help="no modules side by side")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --: then it is one stream")
     options = parser.parse_args(arguments)
     began = time.monotonic()
@@ -60,23 +61,23 @@ def main(arguments: list[str] | None = None) -> int:
     say(f"models and operator are ready after {time.monotonic() - began:.0f} s")
     environment = {**os.environ, "E2E_CONTEXT": options.context, "E2E_GATEWAY": options.gateway}
     failed = []
-    for streams in [[options.pytest]] if options.pytest else stages(options.streams, _modules()):
+    for streams in [[options.pytest]] if options.pytest else stages(_modules(), side_by_side=not options.one_by_one):
         failed += _run(streams, environment)
     say(f"{time.monotonic() - began:.0f} s in all{f'; failed: {chr(44).join(failed)}' if failed else ''}")
     return 1 if failed else 0
 
 
-def stages(streams: int, modules: Sequence[str]) -> Iterator[list[list[str]]]:
+def stages(modules: Sequence[str], *, side_by_side: bool = True) -> Iterator[list[list[str]]]:
     """The modules to run: stages of streams of paths. Those that no stage names come last, alone."""
     named = [name for stage in STAGES for stream in stage for name in stream]
     rest = tuple((name,) for name in modules if name not in named)
     for stage in (*STAGES, *((stream,) for stream in rest)):
         there = [[_path(name) for name in stream if name in modules] for stream in stage]
-        side_by_side = [stream for stream in there if stream]
-        if streams > 1:
-            yield side_by_side
+        streams = [stream for stream in there if stream]
+        if side_by_side and streams:
+            yield streams
         else:
-            yield from ([stream] for stream in side_by_side)
+            yield from ([stream] for stream in streams)
 
 
 def _modules() -> list[str]:

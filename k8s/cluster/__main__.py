@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("up", help="have the cluster running, with everything on it")
     verbs.add_parser("down", help="delete it")
+    verbs.add_parser("prepare", help="build what a new cluster takes, and begin none")
     verbs.add_parser("images", help="build relevo's images, and load them where the cluster runs")
     verbs.add_parser("docker", help="start Docker by hand, on a machine without systemd")
     tool = verbs.add_parser("tool", help="print where a tool is, which is made if need be")
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
                 up.up(settings)
             case "down":
                 up.down(settings)
+            case "prepare":
+                up.prepare(settings)
             case "images":
                 up.build(settings)
             case "docker":

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["digest", "keep", "locked"]
+__all__ = ["digest", "keep", "kept", "locked"]
 
 
 def digest(*parts: str | bytes | Path) -> str:
@@ -60,8 +60,8 @@ def keep(cache: Path, name: str, key: str, build: Callable[[Path], None]) -> Pat
         key: the digest of what the result depends on.
         build: writes the result into the empty folder that it is given.
     """
-    built = cache / "built"
-    final = built / f"{name}-{key}"
+    final = _place(cache, name, key)
+    built = final.parent
     with locked(cache, name):
         if final.is_dir():
             return final
@@ -80,3 +80,12 @@ def keep(cache: Path, name: str, key: str, build: Callable[[Path], None]) -> Pat
             if other != final:
                 shutil.rmtree(other, ignore_errors=True)
     return final
+
+
+def kept(cache: Path, name: str, key: str) -> bool:
+    """Whether the cache holds the result of a build."""
+    return _place(cache, name, key).is_dir()
+
+
+def _place(cache: Path, name: str, key: str) -> Path:
+    return cache / "built" / f"{name}-{key}"

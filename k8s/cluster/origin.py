@@ -30,6 +30,10 @@ class Origin(Protocol):
         """Debian's image, on which relevo's own are built."""
         ...
 
+    def download(self) -> None:
+        """Fetch beforehand what `node_image` takes long to fetch. What fails here is said there."""
+        ...
+
     def node_image(self) -> str:
         """kind's node image; what must be built, is."""
         ...

@@ -64,6 +64,9 @@ class Published:
         self.busybox = PUBLISHED_BUSYBOX
         self.node_patches: list[str] = []
 
+    def download(self) -> None:
+        """Nothing: kind and the node pull by themselves."""
+
     def node_image(self) -> str:
         """kind's own node image."""
         check_registries()

@@ -15,9 +15,10 @@ from pathlib import Path
 from k8s.cluster import docker
 from k8s.cluster.cache import digest
 from k8s.cluster.debian import base_image, program
-from k8s.cluster.gomodules import binary, module_folder
+from k8s.cluster.gomodules import Program, binary, download, module_folder
 from k8s.cluster.manifests import Document, read
 from k8s.cluster.nodeimage import build_node_image
+from k8s.cluster.tools import HELM, KIND, KUBECTL
 from k8s.cluster.versions import COREDNS, ENVOY, KNATIVE, KSERVE, KUBERNETES, PROMETHEUS
 from relevo.errors import Permanent
 
@@ -35,43 +36,55 @@ _SWAPS = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Program:
-    """A binary from a Go module, and the image that holds nothing else.
+class _Image:
+    """An image that holds one Go program and nothing else.
 
     Attributes:
-        module: the folder below modules/.
-        package: the Go package.
-        image: the image's name.
-        path: where the binary is in the image.
+        program: the program.
+        name: the image's name.
+        path: where the program is in the image.
         user: whom it runs as.
     """
 
-    module: str
-    package: str
-    image: str
+    program: Program
+    name: str
     path: str
     user: str = "65532:65532"
 
 
-_PROGRAMS = {
-    "etcd": _Program("etcd", "go.etcd.io/etcd/server/v3", _ETCD, "/usr/local/bin/etcd", "0:0"),
-    "pause": _Program("pause", ".", _PAUSE, "/pause", "65535:65535"),
+_NODE = Program("kubernetes", "node", "./node", "Kubernetes (the longest part)")
+_IMAGES = (
+    _Image(Program("etcd", "etcd", "go.etcd.io/etcd/server/v3"), _ETCD, "/usr/local/bin/etcd", "0:0"),
+    _Image(Program("pause", "pause", "."), _PAUSE, "/pause", "65535:65535"),
     # Its pod may bind port 53 by a capability of the file, which this image has not; so as root, with that capability only.
-    "coredns": _Program("services", "./coredns", f"registry.k8s.io/coredns/coredns:{COREDNS}", "/coredns", "0:0"),
-    **{
-        name: _Program("services", f"knative.dev/serving/cmd/{name}", f"dev.local/{name}:{KNATIVE}", f"/ko-app/{name}")
+    _Image(
+        Program("services", "coredns", "./coredns"), f"registry.k8s.io/coredns/coredns:{COREDNS}", "/coredns", "0:0"
+    ),
+    *(
+        _Image(
+            Program("services", name, f"knative.dev/serving/cmd/{name}"),
+            f"dev.local/{name}:{KNATIVE}",
+            f"/ko-app/{name}",
+        )
         for name in _KNATIVE
-    },
-    "kourier": _Program(
-        "services", "knative.dev/net-kourier/cmd/kourier", f"dev.local/kourier:{KNATIVE}", "/ko-app/kourier"
     ),
-    "prometheus": _Program(
-        "prometheus", "github.com/prometheus/prometheus/cmd/prometheus", _PROMETHEUS, "/prometheus", "65534:65534"
+    _Image(
+        Program("services", "kourier", "knative.dev/net-kourier/cmd/kourier"),
+        f"dev.local/kourier:{KNATIVE}",
+        "/ko-app/kourier",
     ),
-    "manager": _Program(
-        "kserve", "github.com/kserve/kserve/cmd/manager", f"docker.io/kserve/kserve-controller:{KSERVE}", "/manager"
+    _Image(
+        Program("kserve", "prometheus", "github.com/prometheus/prometheus/cmd/prometheus"),
+        _PROMETHEUS,
+        "/prometheus",
+        "65534:65534",
     ),
-}
+    _Image(
+        Program("kserve", "manager", "github.com/kserve/kserve/cmd/manager", "KServe's controller"),
+        f"docker.io/kserve/kserve-controller:{KSERVE}",
+        "/manager",
+    ),
+)
 
 
 class Source:
@@ -88,15 +101,18 @@ class Source:
         """Debian's image, made where it is not yet."""
         return base_image(self.cache)
 
+    def download(self) -> None:
+        """Have the Go modules here by the time at which their builds begin."""
+        download(self.cache, (KIND, HELM, KUBECTL, _NODE, *(image.program for image in _IMAGES)))
+
     def node_image(self) -> str:
         """Build everything; return the node image, which holds all."""
         # What waits for the network goes beside what keeps the processors busy.
         with ThreadPoolExecutor(2) as pool:
             pool.submit(base_image, self.cache)
             packages = [pool.submit(self._busybox), pool.submit(self._envoy)]
-            node = binary(self.cache, "kubernetes", "node", "./node", "Kubernetes (the longest part)")
-            kubectl = binary(self.cache, "kubernetes", "kubectl", "k8s.io/kubernetes/cmd/kubectl", "kubectl")
-            images = [self._image(name, program) for name, program in _PROGRAMS.items()]
+            node, kubectl = binary(self.cache, _NODE), binary(self.cache, KUBECTL)
+            images = [self._image(image) for image in _IMAGES]
             images += self._kubernetes(node)
             images += [done.result() for done in packages]
         files = module_folder("kind", "sigs.k8s.io/kind") / "images/base/files"
@@ -124,16 +140,16 @@ class Source:
         """Where Helm finds one of KServe's charts."""
         return [str(module_folder("kserve", "github.com/kserve/kserve") / "charts" / chart)]
 
-    def _image(self, name: str, program: _Program) -> str:
+    def _image(self, image: _Image) -> str:
         """The image of one Go binary on nothing but the certificate authorities."""
-        file = binary(self.cache, program.module, name, program.package, name)
+        file = binary(self.cache, image.program)
         dockerfile = (
             f"FROM {self.base} AS base\nFROM scratch\n"
             "COPY --from=base /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt\n"
-            f'COPY {name} {program.path}\nENV PATH={Path(program.path).parent}\nUSER {program.user}\nENTRYPOINT ["{program.path}"]\n'
+            f'COPY {file.name} {image.path}\nENV PATH={Path(image.path).parent}\nUSER {image.user}\nENTRYPOINT ["{image.path}"]\n'
         )
-        docker.ensure(program.image, digest(dockerfile, str(file), self.base), dockerfile, file.parent)
-        return program.image
+        docker.ensure(image.name, digest(dockerfile, str(file), self.base), dockerfile, file.parent)
+        return image.name
 
     def _kubernetes(self, node: Path) -> list[str]:
         """One image under four names: the node's binary with a link for each program."""

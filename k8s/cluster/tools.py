@@ -11,22 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from k8s.cluster.debian import program
-from k8s.cluster.gomodules import binary
+from k8s.cluster.gomodules import Program, binary
 from k8s.cluster.settings import cache_folder
 
-__all__ = ["TOOLS", "helm", "install", "kind", "kubectl", "promtool", "tool"]
+__all__ = ["HELM", "KIND", "KUBECTL", "TOOLS", "helm", "install", "kind", "kubectl", "promtool", "tool"]
 
 
-def _kubectl(cache: Path) -> Path:
-    return binary(cache, "kubernetes", "kubectl", "k8s.io/kubernetes/cmd/kubectl", "kubectl")
-
-
-def _helm(cache: Path) -> Path:
-    return binary(cache, "helm", "helm", "helm.sh/helm/v3/cmd/helm", "helm")
-
-
-def _kind(cache: Path) -> Path:
-    return binary(cache, "kind", "kind", "sigs.k8s.io/kind", "kind")
+KUBECTL = Program("kubernetes", "kubectl", "k8s.io/kubernetes/cmd/kubectl")
+HELM = Program("services", "helm", "helm.sh/helm/v3/cmd/helm")
+KIND = Program("kind", "kind", "sigs.k8s.io/kind")
 
 
 def _promtool(cache: Path) -> Path:
@@ -34,9 +27,9 @@ def _promtool(cache: Path) -> Path:
 
 
 TOOLS: dict[str, Callable[[Path], Path]] = {
-    "kubectl": _kubectl,
-    "helm": _helm,
-    "kind": _kind,
+    "kubectl": lambda cache: binary(cache, KUBECTL),
+    "helm": lambda cache: binary(cache, HELM),
+    "kind": lambda cache: binary(cache, KIND),
     "promtool": _promtool,
 }
 """How each is made."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 from k8s.cluster import docker, kindcluster, own, preflight, tools
@@ -14,7 +16,7 @@ from k8s.cluster.origin import Origin, origin_of
 from k8s.cluster.progress import say
 from k8s.cluster.settings import Images, Settings
 
-__all__ = ["build", "down", "up"]
+__all__ = ["build", "down", "prepare", "up"]
 
 
 def up(settings: Settings) -> None:
@@ -29,23 +31,32 @@ def up(settings: Settings) -> None:
         if not docker.nodes(settings.name):
             preflight.check(settings)
             kindcluster.check_port(settings.gateway_port)
-        _tools(settings)
-        kind, kubectl, helm = tools.kind(), tools.kubectl(), tools.helm()
-        kube = Kube(kubectl, settings.context)
         origin = origin_of(settings)
-        # relevo's images wait for PyPI while Go keeps the processors busy, and are loaded while pods start.
-        with ThreadPoolExecutor(1) as pool:
-            built = pool.submit(lambda: _build_own(settings, origin))
+        with _beside(settings, origin) as (pool, own_images):
+            _tools(settings)
+            kind, kubectl, helm = tools.kind(), tools.kubectl(), tools.helm()
+            kube = Kube(kubectl, settings.context)
             if kindcluster.take_over(kind, settings, kube):
                 say(f"Using the cluster {settings.name}, which runs already")
             else:
                 kindcluster.create(kind, settings, origin.node_image(), origin.node_patches)
-            loaded = pool.submit(lambda: docker.load(built.result(), settings.node))
+            loaded = pool.submit(lambda: docker.load(own_images.result(), settings.node))
             install(kube, origin, helm, settings.repository)
             loaded.result()
         own.install_operator(settings, kube, helm)
         kindcluster.mark_complete(settings)
     say(f"Ready. Context {settings.context}; the gateway is at http://127.0.0.1:{settings.gateway_port}")
+
+
+def prepare(settings: Settings) -> None:
+    """Build all that a new cluster takes, and begin none: `up` is then a matter of a minute or two."""
+    preflight.check(settings)
+    origin = origin_of(settings)
+    with _beside(settings, origin) as (_, own_images):
+        _tools(settings)
+        origin.node_image()
+        own_images.result()
+    say("All is there that a new cluster takes")
 
 
 def down(settings: Settings) -> None:
@@ -73,6 +84,14 @@ def _as_it_is(settings: Settings) -> Settings:
         return settings
     say(f"The cluster {settings.name} was made with IMAGES={used}, and stays so")
     return replace(settings, images=used)
+
+
+@contextmanager
+def _beside(settings: Settings, origin: Origin) -> Iterator[tuple[ThreadPoolExecutor, Future[list[str]]]]:
+    """Let what waits for the network go beside what keeps the processors busy: Go's modules, and relevo's own images."""
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(origin.download)
+        yield pool, pool.submit(lambda: _build_own(settings, origin))
 
 
 def _tools(settings: Settings) -> None:

@@ -76,7 +76,8 @@ def test_back_by_kubectl_while_the_operator_is_dead(coloured: ColouredSite, watc
     finally:
         coloured.lab.kubectl(*OPERATOR, "--replicas=2")
     wait_for_operator(coloured.lab)
-    watch.wait("it is held", lambda look: "was changed from 100 to 0" in look.hold, seconds=120)
+    held = watch.wait("it is held", lambda look: look.hold == "EditedByHand", seconds=120)
+    assert "was changed from 100 to 0" in held.reason
     assert coloured.percents()["blue"] == 100
     coloured.annotate("rollback")
     assert ended(watch).phase == "RolledBack"
@@ -89,7 +90,8 @@ def test_a_new_colour_whose_pod_dies_gives_its_users_back(coloured: ColouredSite
     coloured.roll_out("2", **LONG)
     at_switch(watch)
     delete_pods(coloured.lab, coloured.namespace, "serving.knative.dev/configuration=iris-green-predictor")
-    watch.wait("it is held", lambda look: "is not ready" in look.hold, seconds=120)
+    held = watch.wait("it is held", lambda look: look.hold == "CandidateNotReady", seconds=120)
+    assert "iris-green-predictor" in held.reason
     until("blue has users", lambda: coloured.percents().get("blue") == 100, seconds=60)
     watch.wait("it goes on", lambda look: not look.hold and look.weight == 100, seconds=120)
     coloured.annotate("rollback")

@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[3]
     [
         ("kubernetes", "k8s.io/kubernetes", versions.KUBERNETES),
         ("kind", "sigs.k8s.io/kind", versions.KIND),
-        ("helm", "helm.sh/helm/v3", versions.HELM),
+        ("services", "helm.sh/helm/v3", versions.HELM),
         ("services", "github.com/coredns/coredns", versions.COREDNS),
         ("services", "knative.dev/serving", versions.KNATIVE),
-        ("prometheus", "github.com/prometheus/prometheus", versions.PROMETHEUS),
+        ("kserve", "github.com/prometheus/prometheus", versions.PROMETHEUS),
         ("kserve", "github.com/kserve/kserve", versions.KSERVE),
     ],
 )

@@ -133,8 +133,8 @@ def test_until_says_what_did_not_come_in_time() -> None:
 def test_every_module_runs_once_however_many_streams_there_are() -> None:
     """Those that no stage knows as well."""
     modules = ["verdicts", "faults", "kills", "of_tomorrow"]
-    for streams in (1, 2):
-        paths = [path for stage in stages(streams, modules) for stream in stage for path in stream]
+    for side_by_side in (False, True):
+        paths = [path for stage in stages(modules, side_by_side=side_by_side) for stream in stage for path in stream]
         assert sorted(paths) == sorted(f"tests/e2e/test_{name}.py" for name in modules)
 
 
