@@ -29,7 +29,7 @@ TESTS = PROJECT / "tests" / "e2e"
 STAGES = (
     (("use",), ("verdicts", "bad_input"), ("edits", "blue_green", "operator")),
     (("kills",), ("kserve_platform",)),
-    (("faults",),),
+    (("faults",), ("without_kserve",)),
     (("blue_green_faults",), ("at_once",)),
     (("detection",),),
 )

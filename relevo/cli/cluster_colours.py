@@ -11,9 +11,9 @@ from relevo.cli.output import tell
 from relevo.errors import BadInput
 from relevo.platforms.blue_green.helm import Helm, values_of
 from relevo.platforms.blue_green.objects import Colour
-from relevo.platforms.blue_green.platform import BlueGreenPlatform, is_ours
-from relevo.platforms.cluster_api import INFERENCE_SERVICES, Objects
-from relevo.platforms.colours import COLOURS, other, parse_colour
+from relevo.platforms.blue_green.platform import BlueGreenPlatform, is_coloured, is_ours
+from relevo.platforms.cluster_api import Objects
+from relevo.platforms.colours import other, parse_colour
 from relevo.rollout.spec import RolloutSpec
 
 __all__ = ["CHART", "Colours"]
@@ -38,8 +38,8 @@ class Colours:
         Raises:
             BadInput: there are colours and no Route over them.
         """
-        made = any(self._objects.get(INFERENCE_SERVICES, self._namespace, f"{target}-{c}") for c in COLOURS)
-        if not made and not is_ours(self._objects, self._namespace, target):
+        where = (self._objects, self._namespace, target)
+        if not is_coloured(*where) and not is_ours(*where):
             return {}
         return BlueGreenPlatform(self._namespace, self._objects).colours(target)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from relevo.errors import BadInput, Permanent, RelevoError
 from relevo.operator.resource import read_resource, rollout_of, spec_of
 from relevo.operator.status import Run, read_run
+from relevo.platforms.blue_green.platform import BlueGreenPlatform, is_coloured
 from relevo.platforms.cluster_api import CONFIG_MAPS, INFERENCE_SERVICES, ROLLOUTS, Objects
 from relevo.rollout.observation import RevisionStatus
 from relevo.rollout.state import new_state
@@ -122,7 +123,7 @@ class ClusterJournal:
     def known(self, target: str | None) -> str:
         """The target that is meant: the one named, or the only one there is. Raises `BadInput`."""
         if target is not None:
-            if not self.find(target):
+            if not self.find(target) and not is_coloured(self._objects, self.namespace, target):
                 self.service(target)
             return target
         names = sorted({record.rollout.spec.target for record in self.find()})
@@ -169,7 +170,11 @@ class ClusterJournal:
         return take_snapshot(spec, Decision(state, desired(spec, state), (), assessment), seen, at)
 
     def idle(self, target: str) -> Json:
-        """What the InferenceService serves."""
+        """What the InferenceService serves, or the active one of two colours."""
+        if is_coloured(self._objects, self.namespace, target):
+            stable = BlueGreenPlatform(self.namespace, self._objects).observe(target).stable
+            told = {"revision": stable.name, "storageUri": stable.storage_uri}
+            return {**told, "ready": stable.ready, "detail": stable.detail}
         body = self.service(target)
         predictor = body.get("status", {}).get("components", {}).get("predictor", {})
         conditions: list[Json] = body.get("status", {}).get("conditions", [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -47,6 +48,25 @@ def relevo(site: ColouredSite, *arguments: str, seconds: float = 400) -> subproc
     )  # fmt: skip
 
 
+def make(site: ColouredSite, *words: str) -> None:
+    """A verb of the Makefile on that namespace, with the packages that `make e2e` has trained."""
+    where = [f"CONTEXT={site.lab.context}", f"NAMESPACE={site.namespace}"]
+    done = subprocess.run(
+        ["make", *words, *where],
+        cwd=PROJECT, env={**os.environ, "RELEVO_HOME": str(models.home())}, capture_output=True, text=True, check=False, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_before_any_rollout_status_shows_the_active_colour(coloured: ColouredSite) -> None:
+    """By the model's name, as users know it."""
+    done = relevo(coloured, "status", "iris", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    stable = json.loads(done.stdout)["stable"]
+    assert stable["revision"].startswith("iris-blue-predictor-")
+    assert (stable["storageUri"], stable["ready"]) == ("oci://dev.local/iris:1", True)
+
+
 def test_a_bad_green_is_refused_unseen(coloured: ColouredSite, users: GatewayUsers) -> None:
     """What errs on the rows of the load is rolled back in its rehearsal: users have met blue alone, and nothing failed."""
     done = relevo(coloured, "deploy-blue-green", "iris", "-f", SAMPLE, "--version", "2-errors")
@@ -58,13 +78,11 @@ def test_a_bad_green_is_refused_unseen(coloured: ColouredSite, users: GatewayUse
 
 
 def test_promoted_then_switched_by_hand_and_back(coloured: ColouredSite, users: GatewayUsers) -> None:
-    """Green is promoted and blue goes to sleep; a switch wakes it and sends users back; no request fails on the way."""
-    done = relevo(coloured, "deploy-blue-green", "iris", "-f", SAMPLE, "--version", "2")
-    assert done.returncode == 0, done.stderr + done.stdout
+    """By make's verbs: green is promoted and blue goes to sleep; a switch wakes it and sends users back; no request fails on the way."""
+    make(coloured, "deploy-blue-green", "VERSION=2")
     assert coloured.percents() == {"green": 100}
-    for to in ("blue", "green"):
-        done = relevo(coloured, "switch", "iris", "--to", to)
-        assert done.returncode == 0, done.stderr + done.stdout
+    for to, words in (("blue", ()), ("green", ("TO=green",))):
+        make(coloured, "switch", *words)
         until(f"users are with {to}", lambda to=to: coloured.percents() == {to: 100}, seconds=60)
     assert not [one for one in users.answers() if one.failed]
     assert "already" in relevo(coloured, "switch", "iris", "--to", "green").stderr

@@ -21,7 +21,7 @@ from relevo.platforms.kserve.routes import answers, has_failed
 from relevo.rollout.observation import Arm, RevisionStatus, Routes
 from relevo.rollout.platform import ModelRef, Split
 
-__all__ = ["ROUTES", "BlueGreenPlatform", "is_ours"]
+__all__ = ["ROUTES", "BlueGreenPlatform", "is_coloured", "is_ours"]
 
 ROUTES: Final = Kind("/apis/serving.knative.dev/v1", "routes", "install Knative Serving, or `make cluster`")
 _TRIES: Final = 5
@@ -31,6 +31,11 @@ def is_ours(objects: Objects, namespace: str, target: str) -> bool:
     """Whether a model is served by two colours: there is a Route over them. Raises as `Objects.get`."""
     route = objects.get(ROUTES, namespace, target)
     return route is not None and bool(_asked(target, route))
+
+
+def is_coloured(objects: Objects, namespace: str, target: str) -> bool:
+    """Whether either colour of a model is installed, with a Route over them or not yet. Raises as `Objects.get`."""
+    return any(objects.get(INFERENCE_SERVICES, namespace, f"{target}-{colour}") is not None for colour in COLOURS)
 
 
 class BlueGreenPlatform:

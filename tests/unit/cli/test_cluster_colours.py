@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from relevo.cli.cluster_colours import Colours
+from relevo.cli.cluster_records import ClusterJournal
 from relevo.errors import BadInput
 from relevo.platforms.blue_green.helm import Helm, Release
 from relevo.rollout.spec import RolloutSpec
@@ -105,3 +106,18 @@ def test_where_a_switch_goes() -> None:
     with pytest.raises(BadInput, match="green is not installed") as caught:
         alone.wanted("iris", alone.of("iris"), None)
     assert "deploy-blue-green" in caught.value.next_step
+
+
+def test_a_model_with_colours_is_known_and_shown_before_its_first_rollout() -> None:
+    """Its name is no InferenceService's: what is shown is the active colour; another name is none's."""
+    world = FakeColours.up("blue", "green")
+    journal = ClusterJournal(world, NAMESPACE)
+    assert journal.known("iris") == "iris"
+    assert journal.idle("iris") == {
+        "revision": world.colours["blue"].revision,
+        "storageUri": uri(1),
+        "ready": True,
+        "detail": "",
+    }
+    with pytest.raises(BadInput, match="no InferenceService wine"):
+        journal.known("wine")

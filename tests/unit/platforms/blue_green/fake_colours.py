@@ -122,7 +122,9 @@ class FakeColours:
         }
 
     def list(self, kind: Kind, namespace: str, labels: Mapping[str, str] | None = None) -> list[Json]:
-        """Revisions or pods of one colour's configuration."""
+        """Revisions or pods of one colour's configuration; there are no Rollouts."""
+        if kind.plural == "rollouts":
+            return []
         configuration = (labels or {})["serving.knative.dev/configuration"]
         colour = self.colours[configuration.removeprefix("iris-").removesuffix("-predictor")]
         if not colour.revision:
