@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import Any
 
 import yaml
 
-from k8s.cluster.tools import tool
 from relevo.platforms.colours import COLOURS
 from scripts.arena import PROJECT
 from scripts.lab.kube import LabError, Object, until
@@ -32,7 +30,8 @@ class ColouredSite(Site):
             "--set",
             f"model.storageUri=oci://dev.local/iris:{version}",
         ]
-        self._helm("upgrade", "--install", f"{self.name}-{colour}", "charts/model", "--values", str(values), *model)
+        name = f"{self.name}-{colour}"
+        self.helm("upgrade", "--install", name, "charts/model", "--values", str(values), *model)
         self.lab.kubectl(
             "-n", self.namespace, "wait", f"inferenceservice/{self.name}-{colour}", "--for=condition=Ready",
             f"--timeout={READY_SECONDS:.0f}s", timeout_seconds=READY_SECONDS + 10,
@@ -41,8 +40,12 @@ class ColouredSite(Site):
     def open_route(self, active: str, *colours: str) -> None:
         """`helm upgrade --install` of the Route, and wait until the gateway has it."""
         names = "{" + ",".join(colours or (active,)) + "}"
-        self._helm("upgrade", "--install", self.name, "charts/model-route", "--set", f"active={active},colours={names}")
+        self.helm("upgrade", "--install", self.name, "charts/model-route", "--set", f"active={active},colours={names}")
         until("the Route is ready", self.confirmed, seconds=60)
+
+    def helm(self, *arguments: str) -> None:
+        """helm in the model's namespace. Raises `LabError`."""
+        self.lab.helm(*arguments, namespace=self.namespace)
 
     def route(self) -> Object:
         """The Route."""
@@ -82,10 +85,3 @@ class ColouredSite(Site):
         body = yaml.safe_load(SAMPLE.read_text(encoding="utf-8"))
         fields = {"storageUri": f"oci://dev.local/iris:{version}", **spec}
         self.lab.apply(merged(body, {"spec": fields}), namespace=self.namespace)
-
-    def _helm(self, *arguments: str) -> None:
-        where = ["--namespace", self.namespace, "--kube-context", self.lab.context]
-        command = [str(tool("helm")), *arguments, *where]
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120)
-        if done.returncode:
-            raise LabError(f"{' '.join(command)}: {done.stderr.strip()[-2000:]}")

@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 
 import yaml
 
+from k8s.cluster.tools import tool
+from scripts.arena import PROJECT
+
 __all__ = ["GATEWAY", "Lab", "LabError", "Object", "until"]
 
 GATEWAY = (os.environ.get("RELEVO_GATEWAY") or "http://127.0.0.1:8090").partition("://")[2].rstrip("/")
@@ -77,6 +80,21 @@ class Lab:
             )
         except subprocess.TimeoutExpired:
             return subprocess.CompletedProcess(command, -1, "", f"not done within {timeout_seconds:g} s")
+
+    def helm(self, *arguments: str, namespace: str, timeout_seconds: float = COMMAND_SECONDS) -> str:
+        """Run helm in a namespace, from the project's folder; its standard output.
+
+        Raises:
+            LabError: it failed, with what it said.
+        """
+        where = ["--namespace", namespace, "--kube-context", self.context]
+        command = [str(tool("helm")), *arguments, *where]
+        done = subprocess.run(
+            command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=timeout_seconds
+        )
+        if done.returncode:
+            raise LabError(f"{' '.join(command)}: {(done.stderr.strip() or done.stdout.strip())[-2000:]}")
+        return done.stdout
 
     def apply(self, *manifests: Mapping[str, Any], namespace: str) -> None:
         """`kubectl apply` some manifests."""

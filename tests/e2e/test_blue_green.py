@@ -67,6 +67,12 @@ def test_before_any_rollout_status_shows_the_active_colour(coloured: ColouredSit
     assert (stable["storageUri"], stable["ready"]) == ("oci://dev.local/iris:1", True)
 
 
+@pytest.mark.parametrize("release", ["iris-blue", "iris"])
+def test_the_charts_own_tests_pass(coloured: ColouredSite, release: str) -> None:
+    """`helm test`: a V2 request to the colour, and one by the route."""
+    coloured.helm("test", release)
+
+
 def test_a_bad_green_is_refused_unseen(coloured: ColouredSite, users: GatewayUsers) -> None:
     """What errs on the rows of the load is rolled back in its rehearsal: users have met blue alone, and nothing failed."""
     done = relevo(coloured, "deploy-blue-green", "iris", "-f", SAMPLE, "--version", "2-errors")

@@ -11,6 +11,7 @@ import pytest
 
 from relevo.platforms.cluster_api import ROLLOUTS, Cluster, connect
 from relevo.rollout.spec import RolloutSpec
+from scripts.lab.diagnosis import OPERATOR_NAMESPACE
 from scripts.lab.kube import Lab, LabError, until
 from tests.unit.rollout.test_crd import RIGHT, document, numbers, spec_of
 from tests.unit.rollout.test_spec import WRONG
@@ -83,3 +84,10 @@ def test_one_replica_holds_the_lease(lab: Lab) -> None:
     assert len(holder) == 1
     pods = lab.kubectl("get", "pods", "-A", "-l", "app.kubernetes.io/component=operator", "-o", "name")
     assert f"pod/{holder[0].rpartition('_')[0]}" in pods.split()
+
+
+def test_the_charts_own_test_passes(lab: Lab) -> None:
+    """`helm test`, with the rights of the operator and no others."""
+    if lab.helm("list", "--short", namespace=OPERATOR_NAMESPACE).split() != ["relevo"]:
+        pytest.skip("relevo was not installed by its chart as `relevo`")
+    assert "Succeeded" in lab.helm("test", "relevo", namespace=OPERATOR_NAMESPACE)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from scripts.lab import models
 from scripts.lab.delays import Delay, delay, samples
 from scripts.lab.faults import delete_pods
 from scripts.lab.kube import until
-from scripts.lab.rollouts import Site, condition
+from scripts.lab.rollouts import BY_USERS_ALONE, Site, condition
 from scripts.lab.users import GatewayUsers
 from scripts.lab.watching import Watch
 
@@ -101,4 +102,16 @@ def test_without_evidence_it_is_held_and_promoted_when_it_is_back(
     end = ended(watch)
     assert end.phase == "Promoted", end.reason
     assert failures(users) == []
+    assert_clean(watch)
+
+
+def test_prometheus_alone_is_evidence_enough(site: Site, watch: Watch) -> None:
+    """No Locust and no look at the gateways: what Prometheus has counted of the users' requests proves that the candidate fails."""
+    with GatewayUsers(site.lab.gateway, site.host, site.name, models.rows(), per_second=40, connections=4) as users:
+        until("users get answers", users.count, seconds=30)
+        site.roll_out("2-errors", **BY_USERS_ALONE | {"sources": ["prometheus"]})
+        end = ended(watch)
+    assert (end.phase, end.status.get("cause")) == ("RolledBack", "evidence"), end.reason
+    assert "errors" in end.reason
+    assert failures(users, but_of=end.status["candidate"]) == []
     assert_clean(watch)
