@@ -18,7 +18,7 @@ RUN apt-get update -qq \
 COPY requirements.lock /tmp/
 RUN sed -n '/^uv==/,/^ *# via/p' /tmp/requirements.lock >/tmp/uv.lock \
  && /tmp/installer/bin/pip install --quiet --require-hashes -r /tmp/uv.lock
-ARG INSTALL="/tmp/installer/bin/uv pip install --quiet --python /opt/venv/bin/python --only-binary :all: --require-hashes --compile-bytecode"
+ENV INSTALL="/tmp/installer/bin/uv pip install --quiet --python /opt/venv/bin/python --only-binary :all: --require-hashes --compile-bytecode"
 
 FROM build AS server-packages
 COPY requirements-server.lock /
