@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 from k8s.cluster.tools import tool
 from relevo.cli.dashboard import kubectl
@@ -161,7 +160,9 @@ def _roll_out(target: Target | None, scenario: str, model: str, version: str, fl
         fault.start()
     file = str(SAMPLES / f"rollout-{model}{'-blue-green' if strategy == 'blue-green' else ''}.yaml")
     command = [*RELEVO, f"deploy-{strategy}", model, "-f", file, "--version", version, *flags]
-    path = os.pathsep.join([os.environ.get("PATH", ""), str(Path(kubectl()).parent)])  # helm is beside kubectl
+    path = os.environ.get("PATH", "")
+    if target is not None and strategy == "blue-green":
+        path = os.pathsep.join([path, str(tool("helm").parent)])
     code = subprocess.run(command, env={**os.environ, "PATH": path}, check=False).returncode
     ended.set()
     if fault.is_alive():

@@ -27,11 +27,12 @@ __all__ = ["main", "stages"]
 
 TESTS = PROJECT / "tests" / "e2e"
 STAGES = (
-    (("use",), ("verdicts", "bad_input"), ("edits", "blue_green", "operator")),
+    (("verdicts", "bad_input"), ("use", "operator")),
+    (("edits",), ("blue_green",)),
     (("kills",), ("kserve_platform",)),
     (("faults",), ("without_kserve",)),
-    (("blue_green_faults",), ("at_once",)),
-    (("detection",),),
+    (("blue_green_faults",),),
+    (("detection", "at_once"),),
 )
 """Stages one after the other; in each, streams side by side; in each of these, modules one after the other."""
 PYTEST = (sys.executable, "-m", "pytest", "-m", "e2e", "-v", "--durations=0", "--durations-min=1", "--color=no")

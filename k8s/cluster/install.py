@@ -5,6 +5,7 @@ What was applied is noted in a ConfigMap, so that a second `make cluster` sees t
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from k8s.cluster import manifests, prometheus
@@ -23,6 +24,15 @@ NAMESPACES = ("knative-serving", "kourier-system", "kserve", prometheus.NAMESPAC
 """Whose Deployments must be available."""
 _NOTE = ("kube-system", "relevo-cluster")
 _WEBHOOK = "kserve-webhook-server-service.kserve.svc"
+_ONE_COREDNS = json.dumps(
+    {
+        "spec": {
+            "replicas": 1,
+            "template": {"spec": {"containers": [{"name": "coredns", "resources": {"requests": {"cpu": "20m"}}}]}},
+        }
+    }
+)
+"""Two that ask for a tenth of a core each would take a tenth of a small machine from the models."""
 _VALUES = (
     "kserve.controller.gateway.disableIstioVirtualHost=true",
     "kserve.inferenceservice.resources.requests.cpu=50m",
@@ -44,7 +54,7 @@ def install(kube: Kube, origin: Origin, helm: Path, repository: Path) -> None:
     controller = _render(helm, origin, "kserve-resources")
     rules = repository / "k8s/monitoring/rules.yaml"
     monitoring = prometheus.documents(origin.prometheus, {rules.name: rules.read_text()} if rules.exists() else {})
-    key = digest(str(knative), str(definitions), str(controller), str(monitoring))
+    key = digest(str(knative), str(definitions), str(controller), str(monitoring), _ONE_COREDNS)
     if _noted(kube) == key and kube.available(NAMESPACES):
         say("Knative, Kourier, KServe and Prometheus are installed and available")
         return
@@ -55,6 +65,7 @@ def install(kube: Kube, origin: Origin, helm: Path, repository: Path) -> None:
         kube.apply(staged.definitions)
         kube.wait_established()
         kube.apply(staged.builtin)
+        kube.run("-n", "kube-system", "patch", "deployment", "coredns", "--patch", _ONE_COREDNS)
         kube.wait_available(NAMESPACES)
         # Their webhooks check what is of their own kinds, so these come when the webhooks answer.
         kube.apply(staged.custom)

@@ -33,8 +33,7 @@ class Written:
 
 def read_routes(world: World, written: Written | None, style: AddressStyle) -> Routes:
     """The live split and both revisions, as a rollout needs them."""
-    service, route = world.service, world.route
-    stable = world.stable
+    service, stable = world.service, world.stable
     if stable is None:
         blank = RevisionStatus(
             "", "", ready=False, detail="no revision has had all the traffic yet: this is the first deployment"
@@ -46,10 +45,22 @@ def read_routes(world: World, written: Written | None, style: AddressStyle) -> R
     return Routes(
         stable=_status(world, stable, style),
         candidate=_shown_candidate(world, stable, style),
-        weight_percent=100 - route.weights.get(stable.name, 0) if route.targets else 0,
+        weight_percent=_elsewhere(world, stable),
         label="" if meddled or written is None else _label(world, written),
         edited=meddled,
     )
+
+
+def _elsewhere(world: World, stable: Revision) -> int:
+    """Percent of the users' requests that others than the stable model answer.
+
+    A rollback ends with a new revision of that model, and for a moment KServe still names the one before as stable.
+    """
+    if not world.route.targets:
+        return 0
+    models = {revision.name: revision.storage_uri for revision in world.revisions}
+    at_home = (w for name, w in world.route.weights.items() if models.get(name) == stable.storage_uri)
+    return 100 - sum(at_home)
 
 
 def candidate_of(world: World) -> Revision | None:

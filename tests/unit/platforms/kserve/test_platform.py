@@ -528,3 +528,21 @@ def test_a_rollback_has_not_ended_before_kserve_has_made_its_new_revision_the_st
     cluster.rest()
     routes = platform.observe("iris")
     assert (routes.stable.name, routes.candidate) == ("iris-predictor-00003", None)
+
+
+def test_while_a_rollback_ends_no_user_is_shown_to_be_elsewhere() -> None:
+    """KServe names the old stable revision for a moment longer, when users are with a new one of the same model already."""
+    cluster, platform = shifted(10)
+    for _ in range(20):
+        platform.settle("iris", Arm.STABLE)
+        if cluster.percent is None:
+            break
+        cluster.rest()
+    seen = []
+    for _ in range(6):
+        for controller in cluster.controllers:
+            controller()
+            assert cluster.users_reach == {uri(1): 100}
+            seen.append(platform.observe("iris"))
+    assert {routes.weight_percent for routes in seen} == {0}
+    assert len({routes.stable.name for routes in seen}) == 2
