@@ -35,8 +35,7 @@ from relevo.operator.resource import (
 from relevo.operator.status import Run, Trouble, with_line
 from relevo.operator.troubles import LONGEST_PAUSE_SECONDS, PROMPT_SECONDS, Troubles
 from relevo.operator.wiring import Parts
-from relevo.platforms.blue_green.platform import ROUTES
-from relevo.platforms.cluster_api import INFERENCE_SERVICES
+from relevo.platforms.cluster_api import INFERENCE_SERVICES, ROUTES
 from relevo.reconcile.tick import Reconciler, Tick
 from relevo.rollout.commands import Verb
 from relevo.rollout.ledger import Ledger

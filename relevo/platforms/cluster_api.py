@@ -21,6 +21,7 @@ __all__ = [
     "PODS",
     "REVISIONS",
     "ROLLOUTS",
+    "ROUTES",
     "SERVICES",
     "ApiError",
     "Cluster",
@@ -39,7 +40,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of namespaced object: where the API has it, and what provides it where it may be missing."""
+    """A kind of namespaced object: where the API has it, and what to do where it may be missing."""
 
     api: str
     plural: str
@@ -57,11 +58,17 @@ class Kind:
         return f"{self.api}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
 
 
-ROLLOUTS: Final = Kind("/apis/relevo.dev/v1alpha1", "rollouts", "helm install relevo charts/relevo")
-INFERENCE_SERVICES: Final = Kind(
-    "/apis/serving.kserve.io/v1beta1", "inferenceservices", "install KServe, or `make cluster`"
+ROLLOUTS: Final = Kind(
+    "/apis/relevo.dev/v1alpha1",
+    "rollouts",
+    "Run `helm install relevo charts/relevo -n relevo-system --create-namespace`",
 )
-REVISIONS: Final = Kind("/apis/serving.knative.dev/v1", "revisions", "install Knative Serving, or `make cluster`")
+INFERENCE_SERVICES: Final = Kind(
+    "/apis/serving.kserve.io/v1beta1", "inferenceservices", "Install KServe and Knative Serving, or run `make cluster`"
+)
+_KNATIVE = "Install Knative Serving and KServe, or run `make cluster`"
+REVISIONS: Final = Kind("/apis/serving.knative.dev/v1", "revisions", _KNATIVE)
+ROUTES: Final = Kind("/apis/serving.knative.dev/v1", "routes", _KNATIVE)
 DEPLOYMENTS: Final = Kind("/apis/apps/v1", "deployments")
 SERVICES: Final = Kind("/api/v1", "services")
 CONFIG_MAPS: Final = Kind("/api/v1", "configmaps")
@@ -283,7 +290,7 @@ def _refusal(
         return errors.BadInput(problem, next_step="Make it with `kubectl create namespace`, or name another.")
     if status == 404 and not answer.get("details", {}).get("name"):
         return errors.BadInput(
-            f"the cluster has no {what}", next_step=f"Install it: {kind.provided_by}." if kind.provided_by else ""
+            f"the cluster has no {what}", next_step=f"{kind.provided_by}." if kind.provided_by else ""
         )
     if status == 404:
         return ApiError(f"{path.rpartition('/')[2]}: there is no such {what}", status=status)

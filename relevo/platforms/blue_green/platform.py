@@ -12,7 +12,7 @@ from typing import Final
 from relevo import errors
 from relevo.platforms.blue_green.changes import Json, change_to_settle, change_to_split
 from relevo.platforms.blue_green.objects import Colour, Marks, World, configuration_of
-from relevo.platforms.cluster_api import FIELD_MANAGER, INFERENCE_SERVICES, PODS, REVISIONS, Kind, Objects
+from relevo.platforms.cluster_api import FIELD_MANAGER, INFERENCE_SERVICES, PODS, REVISIONS, ROUTES, Objects
 from relevo.platforms.colours import COLOURS
 from relevo.platforms.kserve.address import AddressStyle, InCluster
 from relevo.platforms.kserve.documents import at
@@ -21,9 +21,8 @@ from relevo.platforms.kserve.routes import answers, has_failed
 from relevo.rollout.observation import Arm, RevisionStatus, Routes
 from relevo.rollout.platform import ModelRef, Split
 
-__all__ = ["ROUTES", "BlueGreenPlatform", "is_coloured", "is_ours"]
+__all__ = ["BlueGreenPlatform", "is_coloured", "is_ours"]
 
-ROUTES: Final = Kind("/apis/serving.knative.dev/v1", "routes", "install Knative Serving, or `make cluster`")
 _TRIES: Final = 5
 
 

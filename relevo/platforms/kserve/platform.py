@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from relevo import errors
-from relevo.platforms.cluster_api import INFERENCE_SERVICES, PODS, REVISIONS, Kind, Objects, connect
+from relevo.platforms.cluster_api import INFERENCE_SERVICES, PODS, REVISIONS, ROUTES, Objects, connect
 from relevo.platforms.kserve.address import AddressStyle, InCluster
 from relevo.platforms.kserve.changes import Change, change_for_settling, change_for_weight, change_to_prepare
 from relevo.platforms.kserve.objects import World
@@ -23,7 +23,6 @@ from relevo.rollout.platform import ModelRef, Split
 
 __all__ = ["KServePlatform"]
 
-ROUTES: Final = Kind("/apis/serving.knative.dev/v1", "routes", "install Knative Serving, or `make cluster`")
 
 _TRIES: Final = 5
 """How often a write is tried when KServe writes its status at the same moment."""
