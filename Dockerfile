@@ -14,7 +14,7 @@ ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3-venv >/dev/null \
  && python3 -m venv --without-pip /opt/venv && python3 -m venv /tmp/installer
-# uv takes a quarter of pip's time.
+# uv, in the version and by the digests of the lock file.
 COPY requirements.lock /tmp/
 RUN sed -n '/^uv==/,/^ *# via/p' /tmp/requirements.lock >/tmp/uv.lock \
  && /tmp/installer/bin/pip install --quiet --require-hashes -r /tmp/uv.lock
