@@ -513,14 +513,20 @@ def test_users_only_ever_meet_the_stable_model_and_the_candidate(
         assert cluster.users_reach == {uri(stable): 100}
 
 
-def test_a_rollback_has_not_ended_before_kserve_has_made_its_new_revision_the_stable_one() -> None:
-    """Who began a rollout before that would compare with a revision that is about to go."""
+def at_a_rollbacks_last_step() -> tuple[FakeCluster, KServePlatform]:
+    """The field is taken away, and KServe has not seen that yet."""
     cluster, platform = shifted(10)
     for _ in range(20):
         platform.settle("iris", Arm.STABLE)
         if cluster.percent is None:
-            break
+            return cluster, platform
         cluster.rest()
+    raise AssertionError("it does not come to its last step")
+
+
+def test_a_rollback_has_not_ended_before_kserve_has_made_its_new_revision_the_stable_one() -> None:
+    """Who began a rollout before that would compare with a revision that is about to go."""
+    cluster, platform = at_a_rollbacks_last_step()
     routes = platform.observe("iris")
     assert routes.stable.name == "iris-predictor-00001"
     assert routes.candidate is not None
@@ -532,12 +538,7 @@ def test_a_rollback_has_not_ended_before_kserve_has_made_its_new_revision_the_st
 
 def test_while_a_rollback_ends_no_user_is_shown_to_be_elsewhere() -> None:
     """KServe names the old stable revision for a moment longer, when users are with a new one of the same model already."""
-    cluster, platform = shifted(10)
-    for _ in range(20):
-        platform.settle("iris", Arm.STABLE)
-        if cluster.percent is None:
-            break
-        cluster.rest()
+    cluster, platform = at_a_rollbacks_last_step()
     seen = []
     for _ in range(6):
         for controller in cluster.controllers:
