@@ -171,7 +171,8 @@ class ClusterJournal:
 
     def idle(self, target: str) -> Json:
         """What the InferenceService serves, or the active one of two colours."""
-        if is_coloured(self._objects, self.namespace, target):
+        plain = self._objects.get(INFERENCE_SERVICES, self.namespace, target) is not None
+        if not plain and is_coloured(self._objects, self.namespace, target):
             stable = BlueGreenPlatform(self.namespace, self._objects).observe(target).stable
             told = {"revision": stable.name, "storageUri": stable.storage_uri}
             return {**told, "ready": stable.ready, "detail": stable.detail}
