@@ -19,7 +19,7 @@ __all__ = [
     "PUBLISHED_PROMETHEUS",
 ]
 
-KUBERNETES = "v1.34.4"
+KUBERNETES = "v1.34.5"
 KIND = "v0.33.0"
 HELM = "v3.19.0"
 COREDNS = "v1.12.4"

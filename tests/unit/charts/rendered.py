@@ -11,7 +11,7 @@ import yaml
 
 from tests.unit.charts.tools import CHARTS, run
 
-KUBERNETES = "1.34.4"
+KUBERNETES = "1.34.5"
 Document = dict[str, Any]
 
 
