@@ -3,9 +3,13 @@
 `python -m benchmarks.cluster_rollbacks [--runs 20] [--context kind-relevo]`
 
 Real rollouts of the candidate that fails a share of its requests, without a shadow stage. All requests are those of one client process
-of our own, through the gateway; the rollout is judged by the gateway's counts of them (`sources: [envoy]`, no Locust). So it is known of
-each answer when its user had it. The deciding look says how many failed answers it had counted; the last of them is the decisive
-response. KServe's status is watched: the API server tells each change. All clocks are this machine's.
+of our own, through the gateway; the rollout is judged by the gateway's counts of them (`sources: [envoy]`, no Locust). The stored samples
+(looks of the operator, one a second and those with a change) say when the evidence first reached the limit. KServe's status is watched:
+the API server tells each change. All clocks are this machine's.
+
+- decided: from the look that reached it until 0 %. What the operator, KServe and Knative take.
+- counted: from the last stored look below the limit. The decisive response came after that look had read, be it a bad answer of the
+  candidate's or a good one of the stable revision's: no delay from it is longer, and most are half a second shorter.
 """
 
 from __future__ import annotations
@@ -66,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(page, encoding="utf-8")
     enough = len(delays) == options.runs
-    return 0 if enough and quantiles(d.from_response for d in delays)[1] <= GOAL_SECONDS else 1
+    return 0 if enough and quantiles(d.counted for d in delays)[1] <= GOAL_SECONDS else 1
 
 
 def served(lab: Lab, namespace: str) -> Site:
@@ -117,15 +121,16 @@ def one_rollback(site: Site, *, per_second: float) -> Delay | str:
 def _page(delays: list[Delay], without: list[str], loads: list[float], command: str) -> str:
     rows = []
     for name, values in (
-        ("the decisive response, as its user got it", [d.from_response for d in delays]),
-        ("the look of the operator that decided", [d.from_look for d in delays]),
+        ("decided: the operator's look whose evidence reached the limit", [d.decided for d in delays]),
+        ("counted: the last stored look below the limit", [d.counted for d in delays]),
     ):
         rows.append((name, *(f"{value:.2f}" for value in quantiles(values))))
     each = [
         (
             n,
-            f"{d.from_response:.2f}",
-            f"{d.from_look:.2f}",
+            f"{d.decided:.2f}",
+            f"{d.counted:.2f}",
+            f"{d.last_failure:.2f}",
             f"{d.first_request_to_look:.1f}",
             d.requests_in_all,
             d.errors_in_all,
@@ -145,8 +150,9 @@ def _page(delays: list[Delay], without: list[str], loads: list[float], command: 
         table(
             (
                 "run",
-                "from the response, s",
-                "from the look, s",
+                "decided, s",
+                "counted, s",
+                "last failed answer before the look, s",
                 "first user's request to the look, s",
                 "candidate requests",
                 "of them failed",

@@ -21,13 +21,15 @@ DECIDED = ("Promoting", "RollingBack", "Promoted", "RolledBack")
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Of one rollback on evidence, in seconds."""
+    """Of one rollback on evidence, in seconds until KServe's status shows 0 % for the candidate, as `benchmarks.rollback_delay` counts them."""
 
-    from_response: float
-    """From the last failed answer that the deciding look had counted, as its user got it, until KServe's status shows 0 %. nan where
-    others than these users sent requests too."""
-    from_look: float
-    """From the look of the operator that decided until KServe's status shows 0 %: what the operator and KServe take."""
+    decided: float
+    """From the look of the operator whose evidence reached the limit: what the operator and KServe take."""
+    counted: float
+    """From the last look below the limit that the operator has stored, one a second. The decisive response came after it: no delay is longer."""
+    last_failure: float
+    """From the last failed answer that a user had got of the candidate before the deciding look. nan where there is none. It need not be
+    the decisive response: that can be a good answer of the stable revision, too."""
     candidate_requests: int
     """That the deciding look had counted."""
     candidate_errors: int
@@ -60,20 +62,23 @@ def delay(
 
     `looks` are `samples`, `traffic` what KServe's status showed, `answers` all that users got, the only ones that sent requests.
     """
-    deciding = next((look for look in looks if look["e_against"] >= look["limit_against"]), None)
-    if deciding is None:
+    k = next((k for k, look in enumerate(looks) if look["e_against"] >= look["limit_against"]), None)
+    if k is None:
         return "no look reached the limit"
-    at = datetime.fromisoformat(deciding["at"]).timestamp()
+    if k < 1:
+        return "the first look reached the limit, and nothing says when the response came"
+    deciding = looks[k]
+    last_below, at = (datetime.fromisoformat(one["at"]).timestamp() for one in looks[k - 1 : k + 1])
     zero = next((look.at for look in traffic if look.at > at and not look.weights.get(candidate)), None)
     if zero is None or not deciding["weight_live_percent"]:
         return f"it had {deciding['weight_live_percent']} % when it was decided, and KServe's status never showed a change to 0"
     arm = next(one for one in deciding["arms"] if one["revision"] == candidate)
     theirs = [one for one in answers if one.revision == candidate]
-    failed = [one for one in theirs if one.failed]
-    counted = failed[: arm["errors"]]
+    failed = [one.answered_at for one in theirs if one.failed]
     return Delay(
-        from_response=zero - counted[-1].answered_at if len(counted) == arm["errors"] and counted else float("nan"),
-        from_look=zero - at,
+        decided=zero - at,
+        counted=zero - last_below,
+        last_failure=zero - max((one for one in failed if one <= at), default=float("nan")),
         candidate_requests=int(arm["requests"]),
         candidate_errors=int(arm["errors"]),
         first_request_to_look=at - theirs[0].sent_at if theirs else float("nan"),

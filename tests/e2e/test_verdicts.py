@@ -31,8 +31,8 @@ def test_a_candidate_that_fails_is_rolled_back(site: Site, watch: Watch, users: 
     candidate = end.status["candidate"]
     found = delay(samples(site), watch.traffic, [], candidate)
     assert isinstance(found, Delay), found
-    print(f"0 % in KServe's status {found.from_look:.2f} s after the look that decided")
-    assert found.from_look < ZERO_SECONDS
+    print(f"0 % in KServe's status {found.decided:.2f} s after the look that decided")
+    assert found.decided < ZERO_SECONDS
     assert failures(users, but_of=candidate) == []
     assert any(look.weights.get(candidate) for look in watch.route), "no user met it"
     assert not site.settled_weights().get(candidate)

@@ -86,8 +86,8 @@ def look(at: str, e: float, errors: int = 0, weight: int = 5) -> dict[str, Any]:
     }
 
 
-def test_the_delay_counts_from_the_last_failed_answer_that_had_been_counted() -> None:
-    """Not from those that came after the look that decided."""
+def test_the_delay_counts_from_the_looks_before_the_one_that_decided() -> None:
+    """The decisive response came between two looks; a failed answer after the deciding one does not count."""
     answers = [
         seen(10.0, "b", 200),
         seen(11.0, "b", 500),
@@ -96,14 +96,22 @@ def test_the_delay_counts_from_the_last_failed_answer_that_had_been_counted() ->
         seen(12.5, "a", 200),
     ]
     traffic = [Look(5.0, {"a": 100}), Look(9.0, {"a": 95, "b": 5}), Look(14.0, {"a": 100, "b": 0})]
-    found = delay([look("12", 3, 1), look("13", 25, 2), look("14", 90, 3)], traffic, answers, "b")
+    looks = [look("12", 3, 1), look("13", 25, 2), look("14", 90, 3)]
+    found = delay(looks, traffic, answers, "b")
     assert isinstance(found, Delay)
-    assert found.from_response == pytest.approx(2.0)
-    assert found.from_look == pytest.approx(1.0)
+    assert (found.decided, found.counted) == pytest.approx((1.0, 2.0))
+    assert found.last_failure == pytest.approx(2.0)
     assert (found.candidate_errors, found.requests_in_all, found.errors_in_all) == (2, 4, 3)
 
 
-@pytest.mark.parametrize(("looks", "reason"), [([look("12", 3)], "no look"), ([look("12", 30, weight=0)], "0 %")])
+@pytest.mark.parametrize(
+    ("looks", "reason"),
+    [
+        ([look("12", 3)], "no look"),
+        ([look("12", 30)], "the first look"),
+        ([look("11", 1), look("12", 30, weight=0)], "0 %"),
+    ],
+)
 def test_without_a_decision_under_traffic_there_is_no_delay(looks: list[dict[str, Any]], reason: str) -> None:
     """A candidate that was out before any user met it has kept nobody waiting."""
     found = delay(looks, [Look(5.0, {"a": 100})], [], "b")
