@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -104,7 +104,10 @@ class Arena:
 
     def train(self, scenarios: Sequence[str]) -> None:
         """Train version 1 and the scenarios' candidates; what a kept home has already is used again."""
-        wanted = {"1": STABLE} | {version_of(name): TRAINER_ARGUMENTS[name] for name in scenarios}
+        self.train_versions({"1": STABLE} | {version_of(name): TRAINER_ARGUMENTS[name] for name in scenarios})
+
+    def train_versions(self, wanted: Mapping[str, Sequence[str]]) -> None:
+        """Train versions by their trainer's arguments; what a kept home has already is used again."""
         for version, extra in wanted.items():
             if (self.home / "packages" / self.model / version / "manifest.json").exists():
                 say(f"{self.model}:{version} is there already in {self.home}")

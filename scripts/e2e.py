@@ -2,9 +2,9 @@
 
 python -m scripts.e2e [--context CONTEXT] [--gateway HOST:PORT] [--one-by-one] [-- PYTEST-ARGUMENTS]
 
-On a kind cluster the models' images are built and loaded first. Elsewhere they must be there already: dev.local/iris in the versions 1, 2,
-2-errors, 2-slow and 2-wrong. Most of a test's time is waiting for pods and steps, so streams of modules run side by side; what takes
-a part of the cluster away from everybody, or needs all of it, runs alone.
+On a kind cluster the models' images are built and loaded first. Elsewhere they must be there already: dev.local/iris in the versions 1,
+1-known, 2, 2-errors, 2-slow, 2-unseen and 2-wrong. Most of a test's time is waiting for pods and steps, so streams of modules run side by
+side; what takes a part of the cluster away from everybody, or needs all of it, runs alone.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ DURATION_SECONDS = 4.0
 """How long a holder that says nothing keeps the lease."""
 
 RENEW_SECONDS = 1.0
+GLANCE_SECONDS = 0.2
+"""How often one that waits looks whether the holder's pod is still there: what a rollout is late by, when it is gone."""
 LET_GO_SECONDS = 3.0
 """A holder that could not renew it for so long acts no more: earlier than anybody else may."""
 
@@ -122,7 +124,15 @@ class Lease:
     def _loop(self) -> None:
         while not self._stop.is_set():
             self.look()
-            self._stop.wait(RENEW_SECONDS)
+            self.wait(RENEW_SECONDS)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the next look: so long, or until the pod of another holder is gone, or until we stop."""
+        until = self._monotonic() + seconds
+        while (left := until - self._monotonic()) > 0 and not self._stop.wait(min(left, GLANCE_SECONDS)):
+            holder = self._seen[0]
+            if self._renewed_at is None and holder and self._is_gone(holder):
+                return
 
     def _ours(self, lease: dict[str, Any] | None) -> bool:
         """Renew or take it where we may."""

@@ -1,7 +1,8 @@
 """The record of a run: samples for the report's plots and all transitions with their numbers, in a ConfigMap that belongs to the Rollout.
 
-Samples are thinned as they grow in number, evenly over the run. What has not been written yet when a replica dies is lost; the status,
-which decides, is not kept here.
+One sample a second is kept, and the looks that changed something with the look before each: what was known just before says when it
+changed. Samples are thinned as they grow in number, evenly over the run. What has not been written yet when a replica dies is lost; the
+status, which decides, is not kept here.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Recorder:
         self._samples: list[Json] = []
         self._transitions: list[Json] = []
         self._sampled_at = -1e9
+        self._skipped: Json = {}
         self._due_at: float | None = None
 
     def add(self, sample: Json, transitions: Iterable[Transition]) -> None:
@@ -55,8 +57,10 @@ class Recorder:
         lines = [asdict(t) | {"at": t.at.isoformat()} for t in transitions]
         pause = HELD_SAMPLE_SECONDS if sample.get("hold") else SAMPLE_SECONDS
         if sample and (lines or now - self._sampled_at >= pause):
-            self._samples.append(sample)
-            self._sampled_at = now
+            self._samples += [self._skipped, sample] if lines and self._skipped else [sample]
+            self._sampled_at, self._skipped = now, {}
+        else:
+            self._skipped = sample
         self._transitions += lines
         if lines:
             self._due_by(now + PROMPT_SECONDS)

@@ -21,12 +21,13 @@ DECIDED = ("Promoting", "RollingBack", "Promoted", "RolledBack")
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Of one rollback on evidence, in seconds until KServe's status shows 0 % for the candidate, as `benchmarks.rollback_delay` counts them."""
+    """Of one rollback on evidence, in seconds until KServe's status shows 0 % for the candidate."""
 
     decided: float
     """From the look of the operator whose evidence reached the limit: what the operator and KServe take."""
     counted: float
-    """From the last look below the limit that the operator has stored, one a second. The decisive response came after it: no delay is longer."""
+    """From the last look below the limit that the operator has stored, one a second. The decisive response came after it: no delay is
+    longer."""
     last_failure: float
     """From the last failed answer that a user had got of the candidate before the deciding look. nan where there is none. It need not be
     the decisive response: that can be a good answer of the stable revision, too."""

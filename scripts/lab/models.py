@@ -7,14 +7,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from k8s.cluster.settings import cache_folder
+from model.data import load_split
 from scripts.arena import Arena, say, version_of
 from scripts.lab.kube import LabError
+from scripts.scenarios import KNOWN_EXAM, TRAINER_ARGUMENTS
 
-__all__ = ["MODEL", "SCENARIOS", "home", "load_models", "rows", "train"]
+__all__ = ["MODEL", "ONLY_USERS_MEET", "SCENARIOS", "VERSIONS", "home", "load_models", "rows", "rows_of_users", "train"]
 
 MODEL = "iris"
 SCENARIOS = ("healthy", "errors", "slow", "wrong")
+ONLY_USERS_MEET = {"1-known": KNOWN_EXAM, "2-unseen": TRAINER_ARGUMENTS["unseen"]}
+"""Versions of a fault that the load never meets: what the first holds out for it has nothing new, and `rows_of_users` has."""
+VERSIONS = ("1", *map(version_of, SCENARIOS), *ONLY_USERS_MEET)
 
 
 def home() -> Path:
@@ -27,19 +34,28 @@ def rows() -> Path:
     return _arena().rows
 
 
-def train(scenarios: Sequence[str] = SCENARIOS) -> None:
-    """Train version 1 and the scenarios' candidates, where they are not there yet. Raises `ArenaError`."""
+def rows_of_users() -> Path:
+    """Rows of the same kind that no version has seen, with categories among them that training may have missed."""
+    file = home() / "rows-of-users.npz"
     home().mkdir(parents=True, exist_ok=True)
-    _arena().train(scenarios)
+    np.savez(file, x=load_split(MODEL).x_test)
+    return file
 
 
-def load_models(cluster: str, scenarios: Sequence[str] = SCENARIOS) -> None:
+def train() -> None:
+    """Train all versions, where they are not there yet. Raises `ArenaError`."""
+    home().mkdir(parents=True, exist_ok=True)
+    _arena().train(SCENARIOS)
+    _arena().train_versions(ONLY_USERS_MEET)
+
+
+def load_models(cluster: str, versions: Sequence[str] = VERSIONS) -> None:
     """Make an image of each package and load it into kind's cluster of that name.
 
     Raises:
         LabError: something failed.
     """
-    for version in ("1", *map(version_of, scenarios)):
+    for version in versions:
         say(f"loading {MODEL}:{version}")
         _must(sys.executable, "-m", "relevo", "package", "image", MODEL, version, "--load", cluster)
 

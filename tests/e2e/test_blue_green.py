@@ -9,15 +9,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from k8s.cluster.tools import tool
+from relevo.platforms.colours import COLOURS
 from scripts.arena import PROJECT
 from scripts.lab import models
 from scripts.lab.colours import ColouredSite
 from scripts.lab.kube import Lab, until
 from scripts.lab.users import GatewayUsers
+from scripts.users import read_bodies
+from tests.e2e.conftest import MakeNamespace
 
+WATCHED_SECONDS = 60.0
+"""In which a canary with one request in forty failing has to be out, too."""
 SAMPLE = "k8s/samples/rollout-iris-blue-green.yaml"
 
 
@@ -73,9 +79,10 @@ def test_the_charts_own_tests_pass(coloured: ColouredSite, release: str) -> None
     coloured.helm("test", release)
 
 
-def test_a_bad_green_is_refused_unseen(coloured: ColouredSite, users: GatewayUsers) -> None:
-    """What errs on the rows of the load is rolled back in its rehearsal: users have met blue alone, and nothing failed."""
-    done = relevo(coloured, "deploy-blue-green", "iris", "-f", SAMPLE, "--version", "2-errors")
+@pytest.mark.parametrize("version", ["2-errors", "2-slow", "2-wrong"])
+def test_a_bad_green_is_refused_unseen(coloured: ColouredSite, users: GatewayUsers, version: str) -> None:
+    """What is worse on the rows of the load is rolled back in its rehearsal: users have met blue alone, and nothing failed."""
+    done = relevo(coloured, "deploy-blue-green", "iris", "-f", SAMPLE, "--version", version)
     assert done.returncode == 10, done.stderr + done.stdout
     assert "No user's request reached it" in done.stdout
     answers = users.answers()
@@ -92,6 +99,39 @@ def test_promoted_then_switched_by_hand_and_back(coloured: ColouredSite, users: 
         until(f"users are with {to}", lambda to=to: coloured.percents() == {to: 100}, seconds=60)
     assert not [one for one in users.answers() if one.failed]
     assert "already" in relevo(coloured, "switch", "iris", "--to", "green").stderr
+
+
+def test_a_tester_is_pinned_to_a_colour(coloured: ColouredSite) -> None:
+    """The header names it, whoever is active; the one that sleeps wakes for it."""
+    (body, *_) = read_bodies(models.rows())
+    for colour in COLOURS:
+        answer = httpx.post(
+            f"http://{coloured.lab.gateway}/v2/models/iris/infer",
+            content=body,
+            headers={"Host": coloured.host, "Knative-Serving-Tag": colour, "Content-Type": "application/json"},
+            timeout=60,
+            trust_env=False,
+        )
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-relevo-revision"].startswith(f"iris-{colour}-predictor-")
+
+
+def test_a_fault_that_only_users_meet_is_switched_back(lab: Lab, make_namespace: MakeNamespace) -> None:
+    """Green answers all that the load sends, and is switched to; then users send rows that it cannot answer."""
+    site = ColouredSite(lab, make_namespace("e2e-unseen"))
+    site.install("blue", "1-known")
+    site.open_route("blue")
+    with GatewayUsers(lab.gateway, site.host, site.name, models.rows_of_users(), per_second=20) as users:
+        until("users get answers", users.count, seconds=60)
+        done = relevo(site, "deploy-blue-green", "iris", "-f", SAMPLE, "--version", "2-unseen")
+    assert done.returncode == 10, done.stderr + done.stdout
+    assert site.percents()["blue"] == 100
+    failed = [one for one in users.answers() if one.failed]
+    assert failed
+    assert {one.revision.rpartition("-predictor")[0] for one in failed} == {"iris-green"}
+    green = [one.sent_at for one in users.answers() if one.revision.startswith("iris-green")]
+    print(f"green had users for {green[-1] - green[0]:.1f} s; {len(failed)} of {len(green)} requests failed")
+    assert green[-1] - green[0] <= WATCHED_SECONDS
 
 
 def test_what_makes_no_sense_is_refused(coloured: ColouredSite) -> None:

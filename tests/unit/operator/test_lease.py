@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from relevo.errors import Forbidden, Transient
@@ -90,6 +92,28 @@ def test_a_holder_of_whose_pod_nothing_is_known_keeps_its_time(api: PaperApi, cl
         second.lease.look()
         assert second.acts == 0
         clock[0] += 1.0
+
+
+def test_one_that_waits_does_not_wait_for_a_pod_that_is_gone(api: PaperApi) -> None:
+    """It would wait a minute for its next look; the other's pod is deleted, and it looks at once."""
+    api.create(PODS, "relevo-system", {"metadata": {"name": "first"}, "status": {"phase": "Running"}})
+    first, second = (
+        Lease(
+            api, namespace="relevo-system", name="relevo-operator", me=f"{name}_7", on_taken=lambda: None, on_lost=lambda: None
+        )
+        for name in ("first", "second")
+    )  # fmt: skip
+    first.look()
+    second.look()
+    waiting = threading.Thread(target=second.wait, args=(60.0,))
+    waiting.start()
+    waiting.join(0.5)
+    assert waiting.is_alive()
+    api.delete(PODS, "relevo-system", "first")
+    waiting.join(30.0)
+    assert not waiting.is_alive()
+    second.look()
+    assert second.held()
 
 
 def test_an_identity_names_its_pod() -> None:

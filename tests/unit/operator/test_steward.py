@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -513,6 +513,10 @@ def test_the_record_holds_samples_and_all_transitions(paper: Paper) -> None:
     assert samples[-1]["phase"] == "Promoted"
     assert [t["after"] for t in transitions][-2:] == ["Promoting", "Promoted"]
     assert "errors" in transitions[-1]["facts"]
+    # One a second, but for a change: the look just before it is there, too.
+    at = [datetime.fromisoformat(sample["at"]) for sample in samples]
+    shifting = next(k for k, sample in enumerate(samples) if sample["phase"] == "Shifting")
+    assert (at[shifting] - at[shifting - 1]).total_seconds() == pytest.approx(0.4, abs=0.05)
 
 
 def test_a_refused_load_is_told(paper: Paper) -> None:
