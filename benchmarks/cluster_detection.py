@@ -10,7 +10,6 @@ until it shows 0 % (or, for the healthy one, 100 %). Candidate requests and erro
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -20,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import table
+from benchmarks.cluster_arguments import cluster_parser
+from benchmarks.measure import command_of, publish, table
 from relevo.packaging.image import load_image
 from scripts.arena import PROJECT, say
 from scripts.lab.delays import samples
-from scripts.lab.kube import GATEWAY, Lab, LabError, Object
+from scripts.lab.kube import Lab, LabError, Object
 from scripts.lab.rollouts import Site, sample_service
 from scripts.lab.watching import Watch
 from scripts.soak_results import commit, conditions
@@ -64,16 +64,11 @@ class Run:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print. 0 when every verdict was right."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.cluster_detection", description=__doc__.partition("\n")[0]
-    )
+    parser = cluster_parser("detection", __doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--case", action="append", choices=list(CASES), help="this one; may be given again")
-    parser.add_argument("--context", default=os.environ.get("CONTEXT") or "kind-relevo")
-    parser.add_argument("--namespace", default="bench-detection", help="is made if it is not there, and kept")
-    parser.add_argument("--output", type=Path, help="write the page there too")
     options = parser.parse_args(arguments)
-    lab = Lab(options.context, GATEWAY)
+    lab = Lab(options.context, options.gateway)
     runs: list[Run] = []
     try:
         site = serve_base(lab, options.namespace, options.case or list(CASES))
@@ -85,12 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"error: {error}")
         if not runs:
             return 1
-    command = " ".join(["python -m benchmarks.cluster_detection", *(sys.argv[1:] if arguments is None else arguments)])
+    command = command_of("cluster_detection", arguments)
     page = _page(runs, command)
-    print(page)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0 if all(run.right for run in runs) else 1
 
 

@@ -14,17 +14,16 @@ the API server tells each change. All clocks are this machine's.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
-from pathlib import Path
 
-from benchmarks.measure import quantiles, table
+from benchmarks.cluster_arguments import cluster_parser
+from benchmarks.measure import command_of, publish, quantiles, table
 from scripts.arena import say
 from scripts.lab import models
 from scripts.lab.delays import Delay, delay, samples
-from scripts.lab.kube import GATEWAY, Lab, LabError, until
+from scripts.lab.kube import Lab, LabError, until
 from scripts.lab.rollouts import BY_USERS_ALONE, Site
 from scripts.lab.users import GatewayUsers
 from scripts.lab.watching import Watch
@@ -38,15 +37,9 @@ ROLLOUT_SECONDS = 240.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print. 0 when there are as many delays as runs and p95 is within the goal."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.cluster_rollbacks", description=__doc__.partition("\n")[0]
-    )
+    parser = cluster_parser("rollbacks", __doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--per-second", type=float, default=40.0, help="requests of the users")
-    parser.add_argument("--context", default=os.environ.get("CONTEXT") or "kind-relevo")
-    parser.add_argument("--gateway", default=GATEWAY, help="HOST:PORT")
-    parser.add_argument("--namespace", default="bench-rollbacks", help="is made if it is not there, and kept")
-    parser.add_argument("--output", type=Path, help="write the page there too")
     options = parser.parse_args(arguments)
     lab = Lab(options.context, options.gateway)
     delays: list[Delay] = []
@@ -63,12 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"error: {error}")
         if not delays:
             return 1
-    command = " ".join(["python -m benchmarks.cluster_rollbacks", *(sys.argv[1:] if arguments is None else arguments)])
+    command = command_of("cluster_rollbacks", arguments)
     page = _page(delays, without, loads, command)
-    print(page)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     enough = len(delays) == options.runs
     return 0 if enough and quantiles(d.counted for d in delays)[1] <= GOAL_SECONDS else 1
 

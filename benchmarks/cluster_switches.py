@@ -9,19 +9,18 @@ was sent that the old colour still got, which is when it is effective.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
-from pathlib import Path
 
+from benchmarks.cluster_arguments import cluster_parser
 from benchmarks.local_switches import Switch, effects
-from benchmarks.measure import quantiles, table
-from benchmarks.shift_traffic import Change, Sent, command_of, publish
+from benchmarks.measure import command_of, publish, quantiles, table
+from benchmarks.shift_traffic import Change, Sent
 from relevo.platforms.colours import COLOURS
 from scripts.arena import say
 from scripts.lab import models
 from scripts.lab.colours import ColouredSite
-from scripts.lab.kube import GATEWAY, Lab, LabError, until
+from scripts.lab.kube import Lab, LabError, until
 from scripts.lab.users import GatewayUsers, Seen
 from scripts.soak_results import commit, conditions
 
@@ -33,17 +32,11 @@ LONGEST_SECONDS = 3600.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print. 0 when no request failed and the goal was reached."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.cluster_switches", description=__doc__.partition("\n")[0]
-    )
+    parser = cluster_parser("switches", __doc__)
     parser.add_argument("--requests", type=int, default=50_000, help="at least")
     parser.add_argument("--switches", type=int, default=50, help="at least")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between two switches")
     parser.add_argument("--per-second", type=float, default=200.0)
-    parser.add_argument("--context", default=os.environ.get("CONTEXT") or "kind-relevo")
-    parser.add_argument("--gateway", default=GATEWAY, help="HOST:PORT")
-    parser.add_argument("--namespace", default="bench-switches", help="is made if it is not there, and kept")
-    parser.add_argument("--output", type=Path, help="write the page there too")
     options = parser.parse_args(arguments)
     lab = Lab(options.context, options.gateway)
     try:

@@ -9,17 +9,16 @@ fails when it has no answer or another status than 200. KServe's and Knative's s
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
-from pathlib import Path
 
+from benchmarks.cluster_arguments import cluster_parser
 from benchmarks.cluster_rollbacks import served
-from benchmarks.measure import quantiles, table
+from benchmarks.measure import command_of, publish, quantiles, table
 from scripts.arena import say
 from scripts.lab import models
-from scripts.lab.kube import GATEWAY, Lab, LabError, until
+from scripts.lab.kube import Lab, LabError, until
 from scripts.lab.users import GatewayUsers, Seen, by_revision
 from scripts.lab.watching import Watch
 from scripts.soak_results import commit, conditions
@@ -32,13 +31,9 @@ ROLLOUT_SECONDS = 300.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print. 0 when no request failed, every rollout was promoted, and no weight was wrong."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster_users", description=__doc__.partition("\n")[0])
+    parser = cluster_parser("users", __doc__)
     parser.add_argument("--requests", type=int, default=50_000, help="at least")
     parser.add_argument("--per-second", type=float, default=100.0)
-    parser.add_argument("--context", default=os.environ.get("CONTEXT") or "kind-relevo")
-    parser.add_argument("--gateway", default=GATEWAY, help="HOST:PORT")
-    parser.add_argument("--namespace", default="bench-users", help="is made if it is not there, and kept")
-    parser.add_argument("--output", type=Path, help="write the page there too")
     options = parser.parse_args(arguments)
     lab = Lab(options.context, options.gateway)
     ends: list[str] = []
@@ -67,10 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     answers = users.answers()
     page, fine = _page(answers, ends, watch, loads, arguments)
-    print(page)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0 if fine else 1
 
 
@@ -81,7 +73,7 @@ def _page(
     promoted = ends.count("Promoted")
     seconds = answers[-1].answered_at - answers[0].sent_at
     latency = quantiles(1000 * (one.answered_at - one.sent_at) for one in answers)
-    command = " ".join(["python -m benchmarks.cluster_users", *(sys.argv[1:] if arguments is None else arguments)])
+    command = command_of("cluster_users", arguments)
     lines = [
         "# Users' requests during healthy rollouts on a cluster",
         "",

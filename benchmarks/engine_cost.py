@@ -25,7 +25,7 @@ from statistics import median
 
 import psutil
 
-from benchmarks.measure import table
+from benchmarks.measure import command_of, publish, table
 from scripts.arena import PROJECT, Arena, ArenaError, open_arena, say, version_of
 from scripts.records import Store
 from scripts.soak import back_to_version_1, settled
@@ -91,10 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"error: {error}")
         return 1
     page = _page(costs, arguments)
-    print(page)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0 if all(median(_of(costs, view)) <= GOAL_SHARE for view in views) else 1
 
 
@@ -176,7 +173,7 @@ def _profile(arena: Arena, view: str, *, shadow: bool) -> None:
 
 
 def _page(costs: Sequence[Cost], arguments: list[str] | None) -> str:
-    command = " ".join(["python -m benchmarks.engine_cost", *(sys.argv[1:] if arguments is None else arguments)])
+    command = command_of("engine_cost", arguments)
     rows = [
         (
             cost.view,

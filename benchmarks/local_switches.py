@@ -21,8 +21,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.measure import quantiles, table
-from benchmarks.shift_traffic import Change, Sent, command_of, parser, prepared, publish, under_load
+from benchmarks.measure import command_of, publish, quantiles, table
+from benchmarks.shift_traffic import Change, Sent, parser, prepared, under_load
 from relevo.packaging import resolve
 from relevo.platforms.local.platform import LocalPlatform
 from scripts.arena import ArenaError, open_arena, say

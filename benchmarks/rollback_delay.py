@@ -26,7 +26,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import quantiles, table
+from benchmarks.measure import command_of, publish, quantiles, table
 from scripts.arena import Arena, ArenaError, open_arena, say, version_of
 from scripts.records import Store
 from scripts.soak import back_to_version_1, settled
@@ -75,10 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"error: {error}")
         return 1
     page = _page(delays, without, arguments)
-    print(page)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0 if not without and quantiles(d.counted for d in delays)[1] <= GOAL_SECONDS else 1
 
 
@@ -124,7 +121,7 @@ def delay(samples: Sequence[Mapping[str, Any]], looks: Sequence[Look], candidate
 
 
 def _page(delays: Sequence[Delay], without: Sequence[str], arguments: list[str] | None) -> str:
-    command = " ".join(["python -m benchmarks.rollback_delay", *(sys.argv[1:] if arguments is None else arguments)])
+    command = command_of("rollback_delay", arguments)
     rows = []
     for name, values in (
         ("decided: the look whose evidence reached the limit", [d.decided for d in delays]),

@@ -25,12 +25,11 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.measure import table
+from benchmarks.measure import command_of, publish, table
 from benchmarks.serving_load import Load, Measured, send_load
 from benchmarks.serving_models import FORMS, MODELS, Question, make_package
 from benchmarks.serving_rollout import alone, during_rollout
 from benchmarks.serving_servers import STOCK, Server, environment, run_servers
-from benchmarks.shift_traffic import command_of, publish
 from scripts.soak_results import commit, conditions
 
 __all__ = ["Asked", "Compared", "main", "page_of"]

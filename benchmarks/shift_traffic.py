@@ -29,7 +29,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from benchmarks.measure import quantiles, table
+from benchmarks.measure import command_of, publish, quantiles, table
 from relevo.packaging import resolve
 from relevo.platforms.local.platform import LocalPlatform
 from relevo.rollout.platform import ModelRef, Split
@@ -37,7 +37,7 @@ from scripts.arena import Arena, ArenaError, open_arena, say
 from scripts.soak_results import commit, conditions
 from scripts.users import Client, read_bodies
 
-__all__ = ["Change", "Sent", "command_of", "effects", "main", "parser", "prepared", "publish", "under_load"]
+__all__ = ["Change", "Sent", "effects", "main", "parser", "prepared", "under_load"]
 
 WEIGHTS = (1, 10, 50, 100, 50, 10, 1, 0)
 LONGEST_SECONDS = 1500.0
@@ -93,14 +93,6 @@ def parser(name: str, head: str | None, *, changes: int, every: float) -> argpar
     made.add_argument("--home", type=Path, help="RELEVO_HOME with packages; a temporary folder unless given")
     made.add_argument("--output", type=Path, help="write the page there too")
     return made
-
-
-def publish(page: str, output: Path | None) -> None:
-    """Print a page, and write it where that is wanted."""
-    print(page)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page, encoding="utf-8")
 
 
 def _measure(arena: Arena, options: argparse.Namespace) -> tuple[list[Change], list[Sent], tuple[str, str]]:
@@ -283,11 +275,6 @@ def _page(
         "What is measured: the head of benchmarks/shift_traffic.py.",
     ]
     return "\n".join(lines) + "\n", not failed and not astray and not unlabelled
-
-
-def command_of(name: str, arguments: list[str] | None) -> str:
-    """How it was called."""
-    return " ".join([f"python -m benchmarks.{name}", *(sys.argv[1:] if arguments is None else arguments)])
 
 
 if __name__ == "__main__":

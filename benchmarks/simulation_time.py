@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.measure import table
+from benchmarks.measure import command_of, table
 from benchmarks.policies_simulated import EDGES_MS
 from relevo.rollout.spec import parse_rollout
 from relevo.simulation.characteristics import characteristics
@@ -78,7 +78,7 @@ def _cpu_seconds() -> float:
 
 
 def _page(costs: Sequence[Cost], arguments: list[str] | None) -> str:
-    command = " ".join(["python -m benchmarks.simulation_time", *(sys.argv[1:] if arguments is None else arguments)])
+    command = command_of("simulation_time", arguments)
     rows = [
         (c.name, f"{c.runs:,}", f"{c.requests:,.0f}", c.jobs, f"{c.seconds:.1f}", f"{c.cpu_seconds:.1f}") for c in costs
     ]
