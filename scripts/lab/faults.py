@@ -12,6 +12,7 @@ from typing import Self
 
 from scripts.lab.diagnosis import OPERATOR_NAMESPACE
 from scripts.lab.kube import Lab, LabError, until
+from scripts.lab.rollouts import condition
 from scripts.lab.watching import RolloutLook, Watch
 
 __all__ = ["Kill", "OperatorKiller", "delete_pods", "leader", "wait_for_operator"]
@@ -29,11 +30,17 @@ class Kill:
     pod: str
     taken_over_at: float
     """When another pod was seen to hold the lease."""
+    standby: bool
+    """Whether another replica was ready at that moment. Else somebody has to start first."""
 
     @property
     def seconds(self) -> float:
         """In which nobody drove."""
         return self.taken_over_at - self.at
+
+    def __str__(self) -> str:
+        who = "a replica that was ready" if self.standby else "a replica that had to start first"
+        return f"{self.phase}: taken over after {self.seconds:.1f} s by {who}"
 
 
 def delete_pods(lab: Lab, namespace: str, labels: str) -> list[str]:
@@ -134,10 +141,15 @@ class OperatorKiller:
 
     def _kill(self, moment: RolloutLook) -> Kill:
         pod = self._leader()
+        standby = any(name != pod for name in self._ready())
         at = time.time()
         self._lab.kill_pod(OPERATOR_NAMESPACE, pod)
         self._wait_for(lambda holder: holder not in ("", pod))
-        return Kill(at, moment.phase, pod, time.time())
+        return Kill(at, moment.phase, pod, time.time(), standby)
+
+    def _ready(self) -> list[str]:
+        pods = self._lab.items("pods", OPERATOR_NAMESPACE, "app.kubernetes.io/name=relevo")
+        return [pod["metadata"]["name"] for pod in pods if condition(pod, "Ready").get("status") == "True"]
 
     def _leader(self) -> str:
         return self._wait_for(bool)
@@ -147,4 +159,4 @@ class OperatorKiller:
             holder = leader(self._lab)
             return holder if wanted(holder) else ""
 
-        return until("an operator holds the lease", look, seconds=TAKE_OVER_SECONDS, every_seconds=0.1)
+        return until("an operator holds the lease", look, seconds=TAKE_OVER_SECONDS, every_seconds=0.05)

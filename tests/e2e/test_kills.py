@@ -71,7 +71,7 @@ def _under_kills(
     with OperatorKiller(site.lab, watch, most=most, transition=transition) as killer:
         site.roll_out(version, **spec)
         end = ended(watch, ROLLOUT_SECONDS)
-    print(*(f"{kill.phase}: taken over after {kill.seconds:.1f} s" for kill in killer.kills), sep="\n")
+    print(*killer.kills, sep="\n")
     assert end.phase == verdict, end.reason
     assert end.status["cause"] == "evidence"
     assert killer.problems == []
