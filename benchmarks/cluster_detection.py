@@ -1,11 +1,12 @@
 """On a cluster at 100 requests/s: how long does a candidate that is worse keep its users, and how long does a good one wait?
 
-`python -m benchmarks.cluster_detection [--runs 5] [--case errors-20 ...] [--context kind-relevo]`
+`python -m benchmarks.cluster_detection [--runs 5] [--case errors-20 ...] [--window-seconds 1] [--context kind-relevo]`
 
 The stable revision fails 0.5 % of its requests and takes 100 ms; the candidate of each case differs in what its name says. Their faults
 are set (`benchmarks.faulty_server`, a runtime of its own), so that each case is what it claims. Rollouts have the default policy without
-the shadow stage; Locust sends 100 requests/s. Counted from the moment at which KServe's status first shows weight for the candidate,
-until it shows 0 % (or, for the healthy one, 100 %). Candidate requests and errors are those that the operator had counted at the end.
+the shadow stage, and with --window-seconds windows of latency that also end by time; Locust sends 100 requests/s. Counted from the moment
+at which KServe's status first shows weight for the candidate, until it shows 0 % (or, for the healthy one, 100 %). Candidate requests and
+errors are those that the operator had counted at the end.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and print. 0 when every verdict was right."""
     parser = cluster_parser("detection", __doc__)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--window-seconds", type=float, help="checks.latency.windowSeconds; else the default policy's")
     parser.add_argument("--case", action="append", choices=list(CASES), help="this one; may be given again")
     options = parser.parse_args(arguments)
     lab = Lab(options.context, options.gateway)
@@ -74,14 +76,14 @@ def main(arguments: list[str] | None = None) -> int:
         site = serve_base(lab, options.namespace, options.case or list(CASES))
         for number in range(options.runs):
             for case in options.case or CASES:
-                runs.append(one_run(site, case))
+                runs.append(one_run(site, case, window_seconds=options.window_seconds))
                 say(f"{number + 1}/{options.runs}  {runs[-1]}")
     except LabError as error:
         say(f"error: {error}")
         if not runs:
             return 1
     command = command_of("cluster_detection", arguments)
-    page = _page(runs, command)
+    page = _page(runs, command, options.window_seconds)
     publish(page, options.output)
     return 0 if all(run.right for run in runs) else 1
 
@@ -144,7 +146,8 @@ def _load(case: str, cluster: str) -> None:
     load_image(tag, cluster)
 
 
-def one_run(site: Site, case: str) -> Run:
+def one_run(site: Site, case: str, *, window_seconds: float | None = None) -> Run:
+    """One rollout of a case, to its end and back to version 1."""
     load = os.getloadavg()[0]
     rollout = {
         "apiVersion": "relevo.dev/v1alpha1",
@@ -155,6 +158,7 @@ def one_run(site: Site, case: str) -> Run:
             "storageUri": f"oci://dev.local/iris:2-{case}",
             "shadow": {"enabled": False},
             "load": {"usersFrom": 20, "usersTo": 20},  # five requests a second each
+            **({"checks": {"latency": {"windowSeconds": window_seconds}}} if window_seconds else {}),
         },
     }
     with Watch(site.lab, site.namespace, site.name) as watch:
@@ -189,7 +193,8 @@ def _bring_back(site: Site) -> None:
     site.bring_back("1")
 
 
-def _page(runs: list[Run], command: str) -> str:
+def _page(runs: list[Run], command: str, window_seconds: float | None) -> str:
+    policy = f", latency windows of at most {window_seconds:g} s" if window_seconds else ""
     rows = []
     for case, (_, _, name) in CASES.items():
         mine = [run for run in runs if run.case == case]
@@ -210,7 +215,8 @@ def _page(runs: list[Run], command: str) -> str:
         "",
         conditions(command, [commit()]),
         "",
-        "100 requests/s; the stable revision fails 0.5 % and takes 100 ms; default policy without the shadow stage. Medians.",
+        "100 requests/s; the stable revision fails 0.5 % and takes 100 ms; default policy without the shadow stage"
+        f"{policy}. Medians.",
         "",
         table(
             (
