@@ -9,17 +9,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from k8s.cluster.tools import tool
-from relevo.platforms.colours import COLOURS
 from scripts.arena import PROJECT
 from scripts.lab import models
 from scripts.lab.colours import ColouredSite
 from scripts.lab.kube import Lab, until
 from scripts.lab.users import GatewayUsers
-from scripts.users import read_bodies
 from tests.e2e.conftest import MakeNamespace
 
 WATCHED_SECONDS = 60.0
@@ -101,27 +98,12 @@ def test_promoted_then_switched_by_hand_and_back(coloured: ColouredSite, users: 
     assert "already" in relevo(coloured, "switch", "iris", "--to", "green").stderr
 
 
-def test_a_tester_is_pinned_to_a_colour(coloured: ColouredSite) -> None:
-    """The header names it, whoever is active; the one that sleeps wakes for it."""
-    (body, *_) = read_bodies(models.rows())
-    for colour in COLOURS:
-        answer = httpx.post(
-            f"http://{coloured.lab.gateway}/v2/models/iris/infer",
-            content=body,
-            headers={"Host": coloured.host, "Knative-Serving-Tag": colour, "Content-Type": "application/json"},
-            timeout=60,
-            trust_env=False,
-        )
-        assert answer.status_code == 200, answer.text
-        assert answer.headers["x-relevo-revision"].startswith(f"iris-{colour}-predictor-")
-
-
 def test_a_fault_that_only_users_meet_is_switched_back(lab: Lab, make_namespace: MakeNamespace) -> None:
     """Green answers all that the load sends, and is switched to; then users send rows that it cannot answer."""
     site = ColouredSite(lab, make_namespace("e2e-unseen"))
     site.install("blue", "1-known")
     site.open_route("blue")
-    with GatewayUsers(lab.gateway, site.host, site.name, models.rows_of_users(), per_second=20) as users:
+    with GatewayUsers(lab.gateway, site.host, site.name, models.rows_of_users(), per_second=60, connections=4) as users:
         until("users get answers", users.count, seconds=60)
         done = relevo(site, "deploy-blue-green", "iris", "-f", SAMPLE, "--version", "2-unseen")
     assert done.returncode == 10, done.stderr + done.stdout

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
+from relevo.platforms.colours import COLOURS
 from scripts.lab import models
 from scripts.lab.colours import ColouredSite
 from scripts.lab.faults import OperatorKiller, delete_pods, wait_for_operator
 from scripts.lab.kube import Lab, until
 from scripts.lab.users import GatewayUsers
 from scripts.lab.watching import Watch
+from scripts.users import read_bodies
 
 from .judging import ended
 
@@ -96,6 +99,21 @@ def test_a_new_colour_whose_pod_dies_gives_its_users_back(coloured: ColouredSite
     watch.wait("it goes on", lambda look: not look.hold and look.weight == 100, seconds=120)
     coloured.annotate("rollback")
     assert ended(watch).phase == "RolledBack"
+
+
+def test_a_tester_is_pinned_to_a_colour(coloured: ColouredSite) -> None:
+    """The header names it, whoever is active, while both are warm."""
+    (body, *_) = read_bodies(models.rows())
+    for colour in COLOURS:
+        answer = httpx.post(
+            f"http://{coloured.lab.gateway}/v2/models/iris/infer",
+            content=body,
+            headers={"Host": coloured.host, "Knative-Serving-Tag": colour, "Content-Type": "application/json"},
+            timeout=60,
+            trust_env=False,
+        )
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-relevo-revision"].startswith(f"iris-{colour}-predictor-")
 
 
 def test_kserve_and_our_route_do_not_fight(coloured: ColouredSite, users: GatewayUsers) -> None:
