@@ -1,8 +1,8 @@
 """One replica acts: whoever holds the Lease (coordination.k8s.io) and has renewed it in time. The others watch, and are ready.
 
 As client-go does it: a lease is taken over when its record has not changed for its whole duration by our own clock, so that clocks need
-not agree. A replica that ends in peace gives the lease back; one whose pod was there and is gone is waited for no longer. Should its
-process still live for a moment, then two act: the status is written only over the version that was read, so one of them gives up.
+not agree. A replica that ends in peace gives the lease back; one whose pod is gone is waited for no longer. Should its process still live
+for a moment, then two act: the status is written only over the version that was read, so one of them gives up.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ LET_GO_SECONDS = 3.0
 
 
 def identity(pod: str | None) -> str:
-    """Who this process is: its pod, or else its machine, and which process there."""
-    return f"{pod or socket.gethostname()}_{os.getpid()}"
+    """Who this process is: its pod, which has to be in the lease's namespace, or else its machine; and which process there."""
+    return f"{pod}_{os.getpid()}" if pod else f"{socket.gethostname()}:{os.getpid()}"
 
 
 def pod_of(holder: str) -> str:
-    """The pod of an `identity`."""
-    return holder.rpartition("_")[0]
+    """The pod of an `identity`; "" for one that is none."""
+    return "" if ":" in holder else holder.rpartition("_")[0]
 
 
 class Lease:
@@ -70,7 +70,6 @@ class Lease:
         self._renewed_at: float | None = None
         self._seen: tuple[str, str] = ("", "")
         self._seen_at = 0.0
-        self._seen_alive: str | None = None
         self._said = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="lease", daemon=True)
@@ -130,8 +129,7 @@ class Lease:
         """Wait for the next look: so long, or until the pod of another holder is gone, or until we stop."""
         until = self._monotonic() + seconds
         while (left := until - self._monotonic()) > 0 and not self._stop.wait(min(left, GLANCE_SECONDS)):
-            holder = self._seen[0]
-            if self._renewed_at is None and holder and self._is_gone(holder):
+            if self._renewed_at is None and self._is_gone(self._seen[0]):
                 return
 
     def _ours(self, lease: dict[str, Any] | None) -> bool:
@@ -154,16 +152,15 @@ class Lease:
         return False
 
     def _is_gone(self, holder: str) -> bool:
-        """Whether the holder's pod is gone that an earlier look has seen. A holder that is no pod was never seen."""
+        """Whether the holder is a pod that is there no more."""
         pod = pod_of(holder)
+        if not pod:
+            return False
         try:
             found = self._api.get(PODS, self._namespace, pod)
         except RelevoError:
             return False  # not known, so its time decides
-        if found is not None and found.get("status", {}).get("phase") not in ("Failed", "Succeeded"):
-            self._seen_alive = pod
-            return False
-        return self._seen_alive == pod
+        return found is None or found.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
     def _read(self) -> dict[str, Any] | None:
         return self._api.get(LEASES, self._namespace, self._name)

@@ -18,7 +18,7 @@ from relevo.operator.metrics import Metrics
 from relevo.operator.steward import Shared, Wires
 from relevo.operator.watch import watch
 from relevo.operator.web import Web
-from relevo.platforms.cluster_api import ROLLOUTS, Cluster
+from relevo.platforms.cluster_api import PODS, ROLLOUTS, Cluster
 
 __all__ = ["Options", "run"]
 
@@ -47,7 +47,7 @@ def run(options: Options, cluster: Cluster, wires: Wires, metrics: Metrics | Non
     """Run until SIGTERM or SIGINT."""
     metrics = metrics or Metrics()
     stop, ready = threading.Event(), threading.Event()
-    me = identity(os.environ.get("POD_NAME"))
+    me = identity(_own_pod(cluster, options.lease_namespace))
     agenda = Agenda(options.threads, on_begin=metrics.late_seconds.observe)
 
     def taken() -> None:
@@ -107,6 +107,15 @@ def run(options: Options, cluster: Cluster, wires: Wires, metrics: Metrics | Non
         agenda.stop(LAST_TICKS_SECONDS)
         lease.stop()
         web.close()
+
+
+def _own_pod(cluster: Cluster, namespace: str) -> str | None:
+    """The pod that we are in, where others can see it beside the lease: else they would take it for gone."""
+    pod = os.environ.get("POD_NAME")
+    try:
+        return pod if pod and cluster.get(PODS, namespace, pod) is not None else None
+    except RelevoError:
+        return None
 
 
 def all_rollouts(cluster: Cluster, namespaces: tuple[str, ...], stop: threading.Event) -> list[dict[str, Any]]:

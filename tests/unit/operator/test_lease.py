@@ -70,21 +70,23 @@ def test_a_killed_holder_is_replaced_within_seconds(api: PaperApi, clock: list[f
 
 
 def test_a_holder_whose_pod_is_gone_is_not_waited_for(api: PaperApi, clock: list[float]) -> None:
-    """The next look takes the lease: a rollout loses a second, not the lease's duration."""
+    """The next look takes the lease, and be it the first of a replica that has just come: nobody waits for the lease's duration."""
     first, second = Replica(api, "first_7", clock), Replica(api, "second_7", clock)
     api.create(PODS, "relevo-system", {"metadata": {"name": "first"}, "status": {"phase": "Running"}})
     first.lease.look()
     second.lease.look()
     assert (first.acts, second.acts) == (1, 0)
     api.delete(PODS, "relevo-system", "first")
-    second.lease.look()
-    assert second.acts == 1
+    third = Replica(api, "third_7", clock)
+    third.lease.look()
+    assert third.acts == 1
 
 
-@pytest.mark.parametrize("unknown", ["never seen", "forbidden"])
+@pytest.mark.parametrize("unknown", ["no pod", "forbidden"])
 def test_a_holder_of_whose_pod_nothing_is_known_keeps_its_time(api: PaperApi, clock: list[float], unknown: str) -> None:
     """It may run outside the cluster, and a chart of before gives no right to look."""
-    first, second = Replica(api, "first_7", clock), Replica(api, "second_7", clock)
+    first = Replica(api, identity(None) if unknown == "no pod" else "first_7", clock)
+    second = Replica(api, "second_7", clock)
     if unknown == "forbidden":
         api.refuses["get", PODS.plural] = Forbidden("no")
     first.lease.look()
@@ -117,8 +119,10 @@ def test_one_that_waits_does_not_wait_for_a_pod_that_is_gone(api: PaperApi) -> N
 
 
 def test_an_identity_names_its_pod() -> None:
-    """Names of pods have no underscore."""
+    """Names of pods have no underscore, whatever those of machines have."""
     assert pod_of(identity("relevo-operator-5f-x")) == "relevo-operator-5f-x"
+    assert pod_of("a_machine:7") == ""
+    assert pod_of("") == ""
 
 
 def test_a_holder_that_cannot_renew_stops_before_another_may_begin(api: PaperApi, clock: list[float]) -> None:
