@@ -35,7 +35,18 @@ STAGES = (
     (("detection", "at_once"),),
 )
 """Stages one after the other; in each, streams side by side; in each of these, modules one after the other."""
-PYTEST = (sys.executable, "-m", "pytest", "-m", "e2e", "-v", "--durations=0", "--durations-min=1", "-rfEP", "--color=no")
+PYTEST = (
+    sys.executable,
+    "-m",
+    "pytest",
+    "-m",
+    "e2e",
+    "-v",
+    "--durations=0",
+    "--durations-min=1",
+    "-rfEP",
+    "--color=no",
+)
 NO_TESTS_EXIT_CODE = 5
 
 
