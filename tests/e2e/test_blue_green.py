@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from k8s.cluster.tools import tool
 from scripts.arena import PROJECT
@@ -96,6 +97,21 @@ def test_promoted_then_switched_by_hand_and_back(coloured: ColouredSite, users: 
         until(f"users are with {to}", lambda to=to: coloured.percents() == {to: 100}, seconds=60)
     assert not [one for one in users.answers() if one.failed]
     assert "already" in relevo(coloured, "switch", "iris", "--to", "green").stderr
+
+
+def test_by_weights_and_undone(coloured: ColouredSite, users: GatewayUsers, tmp_path: Path) -> None:
+    """Half of the users first, then all; `undo` sends them back to green, which slept meanwhile. No request fails."""
+    body = yaml.safe_load((PROJECT / SAMPLE).read_text(encoding="utf-8"))
+    body["spec"]["strategy"]["blueGreen"] |= {"weights": [50], "stepSeconds": 4}
+    (tmp_path / "rollout.yaml").write_text(yaml.safe_dump(body), encoding="utf-8")
+    done = relevo(coloured, "deploy-blue-green", "iris", "-f", str(tmp_path / "rollout.yaml"), "--version", "1")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "Shifting 2/2" in done.stdout + done.stderr
+    assert coloured.percents() == {"blue": 100}
+    undone = relevo(coloured, "undo", "iris")
+    assert undone.returncode == 0, undone.stderr + undone.stdout
+    until("users are with green again", lambda: coloured.percents() == {"green": 100}, seconds=60)
+    assert not [one for one in users.answers() if one.failed]
 
 
 def test_a_fault_that_only_users_meet_is_switched_back(lab: Lab, make_namespace: MakeNamespace) -> None:
