@@ -20,7 +20,7 @@ from relevo.errors import Conflict, RelevoError
 from relevo.operator.keeper import Api
 from relevo.platforms.cluster_api import PODS, Kind
 
-__all__ = ["LEASES", "Lease", "identity", "pod_of"]
+__all__ = ["LEASES", "Lease", "identity", "own_pod", "pod_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +36,17 @@ LET_GO_SECONDS = 3.0
 """A holder that could not renew it for so long acts no more: earlier than anybody else may."""
 
 
+def own_pod(api: Api, namespace: str) -> str | None:
+    """The pod that we are in, by POD_NAME, if others find it beside the lease. One that they did not find they would take for gone."""
+    pod = os.environ.get("POD_NAME")
+    try:
+        return pod if pod and api.get(PODS, namespace, pod) is not None else None
+    except RelevoError:
+        return None
+
+
 def identity(pod: str | None) -> str:
-    """Who this process is: its pod, which has to be in the lease's namespace, or else its machine; and which process there."""
+    """Who this process is: its pod (`own_pod`), or else its machine; and which process there."""
     return f"{pod}_{os.getpid()}" if pod else f"{socket.gethostname()}:{os.getpid()}"
 
 

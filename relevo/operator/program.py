@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,12 +12,12 @@ from relevo.errors import BadInput, Forbidden, RelevoError
 from relevo.operator.agenda import Agenda
 from relevo.operator.events import Events
 from relevo.operator.fleet import Fleet
-from relevo.operator.lease import Lease, identity
+from relevo.operator.lease import Lease, identity, own_pod
 from relevo.operator.metrics import Metrics
 from relevo.operator.steward import Shared, Wires
 from relevo.operator.watch import watch
 from relevo.operator.web import Web
-from relevo.platforms.cluster_api import PODS, ROLLOUTS, Cluster
+from relevo.platforms.cluster_api import ROLLOUTS, Cluster
 
 __all__ = ["Options", "run"]
 
@@ -47,7 +46,7 @@ def run(options: Options, cluster: Cluster, wires: Wires, metrics: Metrics | Non
     """Run until SIGTERM or SIGINT."""
     metrics = metrics or Metrics()
     stop, ready = threading.Event(), threading.Event()
-    me = identity(_own_pod(cluster, options.lease_namespace))
+    me = identity(own_pod(cluster, options.lease_namespace))
     agenda = Agenda(options.threads, on_begin=metrics.late_seconds.observe)
 
     def taken() -> None:
@@ -107,15 +106,6 @@ def run(options: Options, cluster: Cluster, wires: Wires, metrics: Metrics | Non
         agenda.stop(LAST_TICKS_SECONDS)
         lease.stop()
         web.close()
-
-
-def _own_pod(cluster: Cluster, namespace: str) -> str | None:
-    """The pod that we are in, where others can see it beside the lease: else they would take it for gone."""
-    pod = os.environ.get("POD_NAME")
-    try:
-        return pod if pod and cluster.get(PODS, namespace, pod) is not None else None
-    except RelevoError:
-        return None
 
 
 def all_rollouts(cluster: Cluster, namespaces: tuple[str, ...], stop: threading.Event) -> list[dict[str, Any]]:

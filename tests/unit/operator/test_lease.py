@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from relevo.errors import Forbidden, Transient
-from relevo.operator.lease import DURATION_SECONDS, LEASES, LET_GO_SECONDS, Lease, identity, pod_of
+from relevo.operator.lease import DURATION_SECONDS, LEASES, LET_GO_SECONDS, Lease, identity, own_pod, pod_of
 from relevo.platforms.cluster_api import PODS
 from tests.unit.operator.world import START, PaperApi
 
@@ -123,6 +123,22 @@ def test_an_identity_names_its_pod() -> None:
     assert pod_of(identity("relevo-operator-5f-x")) == "relevo-operator-5f-x"
     assert pod_of("a_machine:7") == ""
     assert pod_of("") == ""
+
+
+@pytest.mark.parametrize(
+    ("where", "found"), [("relevo-system", "operator-x"), ("elsewhere", None), ("forbidden", None), ("no pod", None)]
+)
+def test_a_replica_is_known_by_its_pod_only_where_others_find_it(
+    api: PaperApi, monkeypatch: pytest.MonkeyPatch, where: str, found: str | None
+) -> None:
+    """In the lease's namespace: they would take the lease from a holder whose pod they look for in vain."""
+    monkeypatch.delenv("POD_NAME", raising=False)
+    if where != "no pod":
+        monkeypatch.setenv("POD_NAME", "operator-x")
+    api.create(PODS, "elsewhere" if where == "elsewhere" else "relevo-system", {"metadata": {"name": "operator-x"}})
+    if where == "forbidden":
+        api.refuses["get", PODS.plural] = Forbidden("no")
+    assert own_pod(api, "relevo-system") == found
 
 
 def test_a_holder_that_cannot_renew_stops_before_another_may_begin(api: PaperApi, clock: list[float]) -> None:
