@@ -64,7 +64,7 @@ class Run:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and print. 0 when every verdict was right."""
+    """Measure and print. 0 when there are as many runs as asked for and every verdict was right."""
     parser = cluster_parser("detection", __doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--window-seconds", type=float, help="checks.latency.windowSeconds; else the default policy's")
@@ -72,20 +72,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     lab = Lab(options.context, options.gateway)
     runs: list[Run] = []
+    cases = options.case or list(CASES)
     try:
-        site = serve_base(lab, options.namespace, options.case or list(CASES))
+        site = serve_base(lab, options.namespace, cases)
         for number in range(options.runs):
-            for case in options.case or CASES:
+            for case in cases:
                 runs.append(one_run(site, case, window_seconds=options.window_seconds))
                 say(f"{number + 1}/{options.runs}  {runs[-1]}")
     except LabError as error:
         say(f"error: {error}")
         if not runs:
             return 1
-    command = command_of("cluster_detection", arguments)
-    page = _page(runs, command, options.window_seconds)
-    publish(page, options.output)
-    return 0 if all(run.right for run in runs) else 1
+    publish(_page(runs, command_of("cluster_detection", arguments), options.window_seconds), options.output)
+    return 0 if len(runs) == options.runs * len(cases) and all(run.right for run in runs) else 1
 
 
 def serve_base(lab: Lab, namespace: str, cases: list[str]) -> Site:
@@ -101,7 +100,7 @@ def serve_base(lab: Lab, namespace: str, cases: list[str]) -> Site:
     site = Site(lab, namespace)
     lab.apply(sample_service(site.name, model={"runtime": RUNTIME}), namespace=namespace)
     site.wait_ready()
-    _bring_back(site)
+    site.bring_back("1")
     return site
 
 
@@ -176,7 +175,7 @@ def one_run(site: Site, case: str, *, window_seconds: float | None = None) -> Ru
         None,
     )
     arm = next((one for one in samples(site)[-1]["arms"] if one["revision"] == candidate), {"requests": 0, "errors": 0})
-    _bring_back(site)
+    site.bring_back("1")
     return Run(
         case=case,
         phase=end.phase,
@@ -187,10 +186,6 @@ def one_run(site: Site, case: str, *, window_seconds: float | None = None) -> Ru
         errors=int(arm["errors"]),
         load=load,
     )
-
-
-def _bring_back(site: Site) -> None:
-    site.bring_back("1")
 
 
 def _page(runs: list[Run], command: str, window_seconds: float | None) -> str:

@@ -4,12 +4,12 @@
 
 Real rollouts of the candidate that fails a share of its requests, without a shadow stage. All requests are those of one client process
 of our own, through the gateway; the rollout is judged by the gateway's counts of them (`sources: [envoy]`, no Locust). The stored samples
-(looks of the operator, one a second and those with a change) say when the evidence first reached the limit. KServe's status is watched:
-the API server tells each change. All clocks are this machine's.
+(looks of the operator: one a second, those with a change, and the look before each of these) say when the evidence first reached the
+limit. KServe's status is watched: the API server tells each change. All clocks are this machine's.
 
 - decided: from the look that reached it until 0 %. What the operator, KServe and Knative take.
-- counted: from the last stored look below the limit. The decisive response came after that look had read, be it a bad answer of the
-  candidate's or a good one of the stable revision's: no delay from it is longer, and most are half a second shorter.
+- counted: from the last look below the limit. The decisive response came after that look had read, be it a bad answer of the
+  candidate's or a good one of the stable revision's: no delay from it is longer.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"error: {error}")
         if not delays:
             return 1
-    command = command_of("cluster_rollbacks", arguments)
-    page = _page(delays, without, loads, command)
-    publish(page, options.output)
+    publish(_page(delays, without, loads, command_of("cluster_rollbacks", arguments)), options.output)
     enough = len(delays) == options.runs
     return 0 if enough and quantiles(d.counted for d in delays)[1] <= GOAL_SECONDS else 1
 
@@ -112,7 +110,7 @@ def _page(delays: list[Delay], without: list[str], loads: list[float], command: 
     rows = []
     for name, values in (
         ("decided: the operator's look whose evidence reached the limit", [d.decided for d in delays]),
-        ("counted: the last stored look below the limit", [d.counted for d in delays]),
+        ("counted: the last look below the limit", [d.counted for d in delays]),
     ):
         rows.append((name, *(f"{value:.2f}" for value in quantiles(values))))
     each = [

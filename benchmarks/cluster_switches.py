@@ -31,7 +31,7 @@ LONGEST_SECONDS = 3600.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and print. 0 when no request failed and the goal was reached."""
+    """Measure and print. 0 when there were enough requests and switches, none failed and the goal was reached."""
     parser = cluster_parser("switches", __doc__)
     parser.add_argument("--requests", type=int, default=50_000, help="at least")
     parser.add_argument("--switches", type=int, default=50, help="at least")
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     took = effects(changes, sent, (f"{site.name}-blue", f"{site.name}-green"))
     page, fine = _page(took, answers, command_of("cluster_switches", arguments))
     publish(page, options.output)
-    return 0 if fine else 1
+    return 0 if fine and len(answers) >= options.requests and len(took) >= options.switches else 1
 
 
 def _both_up(lab: Lab, namespace: str) -> ColouredSite:

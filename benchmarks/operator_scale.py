@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import socket
 import subprocess
 import sys
 import threading
@@ -32,8 +31,11 @@ import httpx
 import numpy as np
 import psutil
 
-from benchmarks.measure import table
+from benchmarks.measure import publish, table
 from relevo.platforms.cluster_api import ROLLOUTS, Cluster, Kind, connect
+from relevo.platforms.local.ports import free_ports
+from scripts.arena import say
+from scripts.soak_results import commit
 
 __all__ = ["main"]
 
@@ -71,22 +73,20 @@ def main() -> int:
     try:
         for number in range(arguments.rollouts):
             cluster.create(ROLLOUTS, namespace, _rollout(number))
-        _say(f"{arguments.rollouts} Rollouts are made in {namespace}")
+        say(f"{arguments.rollouts} Rollouts are made in {namespace}")
         operator = subprocess.Popen(command)
         port = _port(samples)
         began = time.monotonic()
-        _hold_all(cluster, namespace, arguments.rollouts)
-        _say(f"all are held after {time.monotonic() - began:.0f} s")
-        page = _measure(cluster, namespace, psutil.Process(operator.pid), port, samples, arguments)
+        held = _hold_all(cluster, namespace, arguments.rollouts)
+        say(f"{len(held)} are held after {time.monotonic() - began:.0f} s")
+        page = _measure(cluster, namespace, psutil.Process(operator.pid), port, samples, arguments, held)
     finally:
         if operator is not None:
             operator.terminate()
             operator.wait(timeout=60)
         _clear(cluster, namespace)
         samples.unlink(missing_ok=True)
-    print(page)
-    if arguments.markdown:
-        arguments.markdown.write_text(page, encoding="utf-8")
+    publish(page, arguments.markdown)
     return 0
 
 
@@ -96,25 +96,34 @@ def _rollout(number: int) -> dict[str, Any]:
     return {"apiVersion": "relevo.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": name}, "spec": spec}
 
 
-def _hold_all(cluster: Cluster, namespace: str, count: int) -> None:
-    """Pause each Rollout that has come to its first step, until all are held. A few in a thousand are rolled back before that: so often
-    the statistics may err."""
-    deadline, paused, held = time.monotonic() + DEADLINE_SECONDS, set[str](), 0
-    while held < count:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{held} of {count} are held after {DEADLINE_SECONDS:g} s")
+def _hold_all(cluster: Cluster, namespace: str, count: int) -> list[str]:
+    """Pause each Rollout that has come to its first step, until none is under way; those that are held. A few in a thousand are rolled
+    back before that: so often the statistics may err."""
+    deadline, paused = time.monotonic() + DEADLINE_SECONDS, set[str]()
+    while True:
         time.sleep(2.0)
-        held = 0
-        for body in cluster.list(ROLLOUTS, namespace):
-            name, status = body["metadata"]["name"], body.get("status", {})
-            held += status.get("phase") in ("Held", "RolledBack")
-            if status.get("phase") == "Shifting" and name not in paused:
+        phases = {
+            body["metadata"]["name"]: body.get("status", {}).get("phase") for body in cluster.list(ROLLOUTS, namespace)
+        }
+        held = sorted(name for name, phase in phases.items() if phase == "Held")
+        if len(held) + list(phases.values()).count("RolledBack") == count:
+            return held
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(held)} of {count} are held after {DEADLINE_SECONDS:g} s")
+        for name, phase in phases.items():
+            if phase == "Shifting" and name not in paused:
                 paused.add(name)
                 cluster.patch(ROLLOUTS, namespace, name, {"spec": {"paused": True}})
 
 
 def _measure(
-    cluster: Cluster, namespace: str, process: psutil.Process, port: int, samples: Path, arguments: argparse.Namespace
+    cluster: Cluster,
+    namespace: str,
+    process: psutil.Process,
+    port: int,
+    samples: Path,
+    arguments: argparse.Namespace,
+    held: list[str],
 ) -> str:
     time.sleep(20.0)  # what the holding itself has set in motion ends
     url = f"http://127.0.0.1:{port}"
@@ -127,8 +136,8 @@ def _measure(
     after, seconds = process.cpu_times(), time.monotonic() - began
     written = (_series(url, "relevo_status_writes_total") - writes) / seconds
     used = (after.user + after.system - cpu.user - cpu.system) / seconds
-    _say("ordering")
-    waits = _orders(cluster, namespace)
+    say("ordering")
+    waits = _orders(cluster, namespace, held[:ORDERS])
     process.terminate()
     process.wait(timeout=60)
     looks = [look for look in json.loads(samples.read_text())["looks"] if mark <= look[0] <= mark + seconds]
@@ -149,9 +158,9 @@ def _measure(
         "# How much one operator carries",
         "",
         f"`python -m benchmarks.operator_scale --rollouts {arguments.rollouts} --seconds {arguments.seconds:g}` on "
-        f"{datetime.now(UTC):%Y-%m-%d}; commit {_commit()}; {psutil.cpu_count()} cores, shared with the API server and etcd.",
+        f"{datetime.now(UTC):%Y-%m-%d}; commit {commit()}; {psutil.cpu_count()} cores, shared with the API server and etcd.",
         "",
-        f"{arguments.rollouts:,} Rollouts held at their first step, with traffic that goes on.",
+        f"{len(held):,} of {arguments.rollouts:,} Rollouts held at their first step, with traffic that goes on.",
         "",
         table(("what", "measured", "goal"), rows),
         "",
@@ -161,11 +170,10 @@ def _measure(
     return "\n".join(lines)
 
 
-def _orders(cluster: Cluster, namespace: str) -> list[float]:
+def _orders(cluster: Cluster, namespace: str, names: list[str]) -> list[float]:
     """Seconds from an order to a status that says it is carried out, Rollout by Rollout."""
     waits = []
-    for number in range(ORDERS):
-        name = f"model-{number:04}"
+    for name in names:
         order = {"verb": "rollback", "by": "benchmark", "at": datetime.now(UTC).isoformat(), "seq": 1}
         began = time.monotonic()
         try:
@@ -192,7 +200,7 @@ def _be_operator(context: str | None, namespace: str, samples: Path) -> int:
     logging.basicConfig(level=logging.ERROR)
     metrics, looks = Metrics(), Looks()
     metrics.late_seconds, metrics.tick_seconds = looks.waited, looks.took  # type: ignore[assignment]
-    port = _free_port()
+    (port,) = free_ports(1)
     samples.write_text(json.dumps({"port": port}))
     options = Options((namespace,), "127.0.0.1", port, 16, namespace, "relevo-scale")
     run(options, connect(context), SimulatedCluster(lambda: datetime.now(UTC)), metrics)
@@ -220,12 +228,6 @@ class _Observer:
 
     def __init__(self, observe: Callable[[float], None]) -> None:
         self.observe = observe
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _port(samples: Path) -> int:
@@ -274,15 +276,6 @@ def _ms(seconds: np.ndarray[Any, Any]) -> str:
         return "-"
     p50, p99 = np.quantile(seconds, [0.5, 0.99])
     return f"{1e3 * p50:.1f}, {1e3 * p99:.0f}, {1e3 * seconds.max():.0f}"
-
-
-def _commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

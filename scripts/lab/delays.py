@@ -26,8 +26,7 @@ class Delay:
     decided: float
     """From the look of the operator whose evidence reached the limit: what the operator and KServe take."""
     counted: float
-    """From the last look below the limit that the operator has stored, one a second. The decisive response came after it: no delay is
-    longer."""
+    """From the last look below the limit, which the operator's record keeps. The decisive response came after it: no delay is longer."""
     last_failure: float
     """From the last failed answer that a user had got of the candidate before the deciding look. nan where there is none. It need not be
     the decisive response: that can be a good answer of the stable revision, too."""
@@ -66,7 +65,7 @@ def delay(
     k = next((k for k, look in enumerate(looks) if look["e_against"] >= look["limit_against"]), None)
     if k is None:
         return "no look reached the limit"
-    if k < 1:
+    if k == 0:
         return "the first look reached the limit, and nothing says when the response came"
     deciding = looks[k]
     last_below, at = (datetime.fromisoformat(one["at"]).timestamp() for one in looks[k - 1 : k + 1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from scripts.arena import Arena, say, version_of
 from scripts.lab.kube import LabError
 from scripts.scenarios import KNOWN_EXAM, TRAINER_ARGUMENTS
 
-__all__ = ["MODEL", "ONLY_USERS_MEET", "SCENARIOS", "VERSIONS", "home", "load_models", "rows", "rows_of_users", "train"]
+__all__ = ["MODEL", "VERSIONS", "home", "load_models", "rows", "rows_of_users", "train"]
 
 MODEL = "iris"
 SCENARIOS = ("healthy", "errors", "slow", "wrong")
@@ -49,13 +48,13 @@ def train() -> None:
     _arena().train_versions(ONLY_USERS_MEET)
 
 
-def load_models(cluster: str, versions: Sequence[str] = VERSIONS) -> None:
+def load_models(cluster: str) -> None:
     """Make an image of each package and load it into kind's cluster of that name.
 
     Raises:
         LabError: something failed.
     """
-    for version in versions:
+    for version in VERSIONS:
         say(f"loading {MODEL}:{version}")
         _must(sys.executable, "-m", "relevo", "package", "image", MODEL, version, "--load", cluster)
 
