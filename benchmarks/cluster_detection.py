@@ -26,6 +26,7 @@ from relevo.packaging.image import load_image
 from scripts.arena import PROJECT, say
 from scripts.lab.delays import samples
 from scripts.lab.kube import Lab, LabError, Object
+from scripts.lab.ready import make_ready
 from scripts.lab.rollouts import Site, sample_service
 from scripts.lab.watching import Watch
 from scripts.soak_results import commit, conditions
@@ -74,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     runs: list[Run] = []
     cases = options.case or list(CASES)
     try:
+        make_ready(lab)
         site = serve_base(lab, options.namespace, cases)
         for number in range(options.runs):
             for case in cases:

@@ -24,6 +24,7 @@ from scripts.arena import say
 from scripts.lab import models
 from scripts.lab.delays import Delay, delay, samples
 from scripts.lab.kube import Lab, LabError, until
+from scripts.lab.ready import make_ready
 from scripts.lab.rollouts import BY_USERS_ALONE, Site
 from scripts.lab.users import GatewayUsers
 from scripts.lab.watching import Watch
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     without: list[str] = []
     loads: list[float] = []
     try:
+        make_ready(lab)
         site = served(lab, options.namespace)
         for number in range(1, options.runs + 1):
             loads.append(os.getloadavg()[0])

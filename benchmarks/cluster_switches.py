@@ -21,6 +21,7 @@ from scripts.arena import say
 from scripts.lab import models
 from scripts.lab.colours import ColouredSite
 from scripts.lab.kube import Lab, LabError, until
+from scripts.lab.ready import make_ready
 from scripts.lab.users import GatewayUsers, Seen
 from scripts.soak_results import commit, conditions
 
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     lab = Lab(options.context, options.gateway)
     try:
+        make_ready(lab)
         site = _both_up(lab, options.namespace)
         users = GatewayUsers(
             lab.gateway, site.host, site.name, models.rows(), per_second=options.per_second, connections=8,

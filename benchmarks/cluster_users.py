@@ -19,6 +19,7 @@ from benchmarks.measure import command_of, publish, quantiles, table
 from scripts.arena import say
 from scripts.lab import models
 from scripts.lab.kube import Lab, LabError, until
+from scripts.lab.ready import make_ready
 from scripts.lab.users import GatewayUsers, Seen, by_revision
 from scripts.lab.watching import Watch
 from scripts.soak_results import commit, conditions
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     ends: list[str] = []
     loads: list[float] = []
     try:
+        make_ready(lab)
         site = served(lab, options.namespace)
         users = GatewayUsers(
             lab.gateway, site.host, site.name, models.rows(), per_second=options.per_second, connections=8,

@@ -18,10 +18,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scripts.arena import PROJECT, ArenaError, say
-from scripts.lab import models
-from scripts.lab.faults import wait_for_operator
+from scripts.arena import PROJECT, say
 from scripts.lab.kube import GATEWAY, Lab, LabError
+from scripts.lab.ready import make_ready
 
 __all__ = ["main", "stages"]
 
@@ -62,12 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     try:
         lab = Lab(options.context, options.gateway)
-        _check(lab)
-        models.train()
-        if options.context.startswith("kind-"):
-            models.load_models(options.context.removeprefix("kind-"))
-        wait_for_operator(lab)
-    except (LabError, ArenaError) as error:
+        make_ready(lab)
+    except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     say(f"models and operator are ready after {time.monotonic() - began:.0f} s")
@@ -133,18 +128,6 @@ def _run(streams: Sequence[Sequence[str]], environment: dict[str, str]) -> list[
                     process.terminate()
                     process.wait()
     return failed
-
-
-def _check(lab: Lab) -> None:
-    """Say what is missing in one sentence. Raises `LabError`."""
-    if lab.try_kubectl("get", "--raw", "/readyz", timeout_seconds=15).returncode:
-        raise LabError(f"no cluster answers in context {lab.context}; `make cluster` makes one, CONTEXT= names another")
-    for crd, remedy in (
-        ("inferenceservices.serving.kserve.io", "install KServe"),
-        ("rollouts.relevo.dev", "helm install relevo charts/relevo"),
-    ):
-        if lab.try_kubectl("get", "crd", crd).returncode:
-            raise LabError(f"the cluster of {lab.context} has no {crd}: {remedy}")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ __all__ = ["Api", "Keeper"]
 COUNTS_SECONDS = 2.0
 """How old the stored counts may be while a rollout moves."""
 
-HELD_COUNTS_SECONDS = 30.0
-"""The same while it is held."""
+HELD_COUNTS_SECONDS = 60.0
+"""The same while it is held; times the Rollout's own `spread`, so that many that were held together are not written together."""
 
 Json = dict[str, Any]
 
@@ -205,7 +205,7 @@ class Keeper:
         held = run.state.hold is not None and not run.state.phase.is_decided
         age = (at - since).total_seconds()
         grown = before.state.ledger != run.state.ledger or before.state.windows != run.state.windows
-        return grown and age >= (HELD_COUNTS_SECONDS if held else COUNTS_SECONDS)
+        return grown and age >= (HELD_COUNTS_SECONDS * self.resource.spread if held else COUNTS_SECONDS)
 
 
 def _marks(run: Run) -> tuple[Any, ...]:

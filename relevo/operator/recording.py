@@ -26,6 +26,8 @@ MOST_SAMPLES: Final = 200
 SAMPLE_SECONDS: Final = 1.0
 HELD_SAMPLE_SECONDS: Final = 30.0
 WRITE_SECONDS: Final = 15.0
+HELD_WRITE_SECONDS: Final = 60.0
+"""The same while it is held; times the Rollout's own `spread`."""
 PROMPT_SECONDS: Final = 2.0
 """How soon after a transition the record is written; several that follow each other are one write."""
 _MOST_BYTES: Final = 900_000
@@ -42,9 +44,10 @@ def record_name(rollout: str) -> str:
 class Recorder:
     """Gathers one run's record and writes it now and then. One thread at a time."""
 
-    def __init__(self, api: Api, monotonic: Callable[[], float]) -> None:
+    def __init__(self, api: Api, monotonic: Callable[[], float], spread: float = 1.0) -> None:
         self._api = api
         self._monotonic = monotonic
+        self._held_write_seconds = HELD_WRITE_SECONDS * spread
         self._samples: list[Json] = []
         self._transitions: list[Json] = []
         self._sampled_at = -1e9
@@ -55,7 +58,8 @@ class Recorder:
         """Take in a tick."""
         now = self._monotonic()
         lines = [asdict(t) | {"at": t.at.isoformat()} for t in transitions]
-        pause = HELD_SAMPLE_SECONDS if sample.get("hold") else SAMPLE_SECONDS
+        held = bool(sample.get("hold"))
+        pause = HELD_SAMPLE_SECONDS if held else SAMPLE_SECONDS
         if sample and (lines or now - self._sampled_at >= pause):
             self._samples += [self._skipped, sample] if lines and self._skipped else [sample]
             self._sampled_at, self._skipped = now, {}
@@ -65,7 +69,7 @@ class Recorder:
         if lines:
             self._due_by(now + PROMPT_SECONDS)
         elif self._samples:
-            self._due_by(now + WRITE_SECONDS)
+            self._due_by(now + (self._held_write_seconds if held else WRITE_SECONDS))
 
     def flush(self, resource: Resource, run: str, *, now: bool = False) -> None:
         """Write what is due; all of it where the run has ended. Raises `Transient` and its like; nothing is lost then."""

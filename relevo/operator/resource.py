@@ -56,6 +56,11 @@ class Resource:
         return f"{self.namespace}/{self.name}"
 
     @property
+    def spread(self) -> float:
+        """Between 0.75 and 1.25, always the same for this object: what all objects do as often then comes at different times."""
+        return 0.75 + 0.5 * zlib.crc32(self.uid.encode()) / 2**32
+
+    @property
     def reference(self) -> dict[str, str]:
         """This object, as Events name it."""
         return {

@@ -316,7 +316,7 @@ class Steward:
         return max(self._interval(tick, rollout.spec) - (self._shared.monotonic() - began), 0.0)
 
     def _interval(self, tick: Tick, spec: RolloutSpec) -> float:
-        state, carried = tick.decision.state, self._shared.carried()
+        state, carried = tick.decision.state, self._shared.carried() * self._keeper.resource.spread
         if state.hold is None or state.phase.is_decided:
             return max(spec.tick_seconds, carried / LOOKS_PER_SECOND)
         pause = max(spec.tick_seconds, carried / HELD_LOOKS_PER_SECOND)
@@ -354,7 +354,7 @@ class Steward:
     def _make_reconciler(self, rollout: Rollout, run: Run) -> Reconciler:
         resource = self._keeper.resource
         self._parts = self._shared.wires.parts(resource, rollout.spec, run.state)
-        self._recorder = self._recorder or Recorder(self._shared.api, self._shared.monotonic)
+        self._recorder = self._recorder or Recorder(self._shared.api, self._shared.monotonic, resource.spread)
         self._reconciler = Reconciler(
             store=self._keeper,
             platform=self._platform_of(resource),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import json
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from relevo.errors import BadInput, Conflict, Forbidden, Transient
+from relevo.operator.recording import HELD_WRITE_SECONDS
 from relevo.operator.resource import FINALIZER
-from relevo.platforms.cluster_api import CONFIG_MAPS, INFERENCE_SERVICES, ROLLOUTS
+from relevo.platforms.cluster_api import CONFIG_MAPS, INFERENCE_SERVICES, ROLLOUTS, Kind
 from relevo.rollout.observation import Arm
 from tests.unit.operator.world import Paper
 
@@ -518,6 +520,30 @@ def test_the_record_holds_samples_and_all_transitions(paper: Paper) -> None:
     changes = [k for k in range(1, len(samples)) if samples[k]["step"] > samples[k - 1]["step"]]
     assert len(changes) >= 2
     assert [(at[k] - at[k - 1]).total_seconds() for k in changes] == [pytest.approx(0.4, abs=0.05)] * len(changes)
+
+
+def test_the_record_of_a_held_rollout_is_written_rarely(paper: Paper) -> None:
+    """A sample each half minute, two of them in one write; nothing of it is lost when the hold ends."""
+    paper.create()
+    paper.run(until="Shifting")
+    paper.edit(paused=True)
+    paper.run(until="Held")
+    paper.run(5)
+    writes = 0
+
+    def count(kind: Kind, body: dict[str, Any], deleted: bool) -> None:
+        nonlocal writes
+        hear(kind, body, deleted)
+        writes += kind is CONFIG_MAPS
+
+    hear, paper.api.on_change = paper.api.on_change, count
+    paper.run(10 * HELD_WRITE_SECONDS)
+    assert 8 <= writes <= 14
+    paper.edit(paused=False)
+    paper.run(until="Promoted")
+    paper.run(1)
+    samples = json.loads(paper.api.objects[CONFIG_MAPS.plural, "default", "iris-record"]["data"]["samples.json"])
+    assert sum(bool(sample["hold"]) for sample in samples) >= 10 * HELD_WRITE_SECONDS / 30 - 1
 
 
 def test_a_refused_load_is_told(paper: Paper) -> None:
