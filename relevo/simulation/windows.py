@@ -125,7 +125,7 @@ class SlowWindows:
         )
         capitals = np.minimum(self._capitals[at] * factors, MOST_CAPITAL)
         self._capitals[at], total = capitals, capitals.sum(axis=-1)
-        self._total[at], self.highest[at] = total, np.maximum(np.log(total), 0.0)
+        self._total[at], self.highest[at] = total, np.log(np.maximum(total, 1.0))
         self._opened[at], self._opened_over[at] = counted, over
         self._scores[at] = np.concatenate((self._scores[at][:, 1:], z[:, None]), axis=1)
         self._fresh[at] = np.minimum(self._fresh[at] + 1, KEPT)
