@@ -75,8 +75,7 @@ def _both_up(lab: Lab, namespace: str) -> ColouredSite:
     made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     lab.apply(made, namespace="default")
     site = ColouredSite(lab, namespace)
-    site.install("blue", "1")
-    site.install("green", "2")
+    site.install(blue="1", green="2")
     site.open_route("blue", *COLOURS)
     return site
 

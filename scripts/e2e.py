@@ -26,11 +26,10 @@ __all__ = ["main", "stages"]
 
 TESTS = PROJECT / "tests" / "e2e"
 STAGES = (
-    (("verdicts", "bad_input"), ("use", "operator")),
-    (("edits",), ("blue_green",)),
-    (("kills",), ("kserve_platform",)),
-    (("faults",), ("without_kserve",)),
-    (("blue_green_faults",),),
+    (("use", "operator"), ("verdicts", "edits")),
+    (("kills",), ("blue_green",)),
+    (("blue_green_faults",), ("kserve_platform", "without_kserve")),
+    (("faults",), ("bad_input",)),
     (("detection", "at_once"),),
 )
 """Stages one after the other; in each, streams side by side; in each of these, modules one after the other."""

@@ -25,8 +25,9 @@ ABOVE = Prior.of(np.geomspace(1.2, 60.0, 24), np.ones(24))
 """Odds ratios to the limit, above 1."""
 
 BELOW = Prior.of(np.array([0.0, 0.1, 0.2, 0.35, 0.5, 0.65]), np.array([6.0, 1.0, 1.0, 2.0, 4.0, 2.0]))
-"""Odds ratios to the limit, below 1: most of the capital is on a candidate that never fails, and most of the rest near half the limit, where it
-takes longest. A candidate that fails half as often as it may is promoted 9 % sooner than with the rest spread evenly, others as soon."""
+"""Odds ratios to the limit, below 1: most of the capital is on a candidate that never fails, and most of the rest near half the limit,
+where it takes longest. A candidate that fails half as often as it may is promoted 9 % sooner than with the rest spread evenly, others as
+soon."""
 
 _HALVINGS = 50
 

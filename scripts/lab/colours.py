@@ -21,20 +21,21 @@ READY_SECONDS = 180.0
 class ColouredSite(Site):
     """The sample's model with its colours."""
 
-    def install(self, colour: str, version: str) -> None:
-        """`helm upgrade --install` of one colour, and wait until it is ready."""
-        values = PROJECT / f"charts/model/values-{colour}.yaml"
-        model = [
-            "--set-string",
-            f"model.version={version}",
-            "--set",
-            f"model.storageUri=oci://dev.local/iris:{version}",
-        ]
-        name = f"{self.name}-{colour}"
-        self.helm("upgrade", "--install", name, "charts/model", "--values", str(values), *model)
+    def install(self, **versions: str) -> None:
+        """`helm upgrade --install` of these versions by colour, and wait until all are ready; they start side by side."""
+        for colour, version in versions.items():
+            values = PROJECT / f"charts/model/values-{colour}.yaml"
+            model = [
+                "--set-string",
+                f"model.version={version}",
+                "--set",
+                f"model.storageUri=oci://dev.local/iris:{version}",
+            ]
+            self.helm("upgrade", "--install", f"{self.name}-{colour}", "charts/model", "--values", str(values), *model)
+        services = [f"inferenceservice/{self.name}-{colour}" for colour in versions]
         self.lab.kubectl(
-            "-n", self.namespace, "wait", f"inferenceservice/{self.name}-{colour}", "--for=condition=Ready",
-            f"--timeout={READY_SECONDS:.0f}s", timeout_seconds=READY_SECONDS + 10,
+            "-n", self.namespace, "wait", *services, "--for=condition=Ready", f"--timeout={READY_SECONDS:.0f}s",
+            timeout_seconds=READY_SECONDS + 10,
         )  # fmt: skip
 
     def open_route(self, active: str, *colours: str) -> None:

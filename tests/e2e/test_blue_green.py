@@ -29,7 +29,7 @@ SAMPLE = "k8s/samples/rollout-iris-blue-green.yaml"
 def coloured(lab: Lab, namespace: str) -> ColouredSite:
     """Blue serves version 1."""
     site = ColouredSite(lab, namespace)
-    site.install("blue", "1")
+    site.install(blue="1")
     site.open_route("blue")
     return site
 
@@ -117,7 +117,7 @@ def test_by_weights_and_undone(coloured: ColouredSite, users: GatewayUsers, tmp_
 def test_a_fault_that_only_users_meet_is_switched_back(lab: Lab, make_namespace: MakeNamespace) -> None:
     """Green answers all that the load sends, and is switched to; then users send rows that it cannot answer."""
     site = ColouredSite(lab, make_namespace("e2e-unseen"))
-    site.install("blue", "1-known")
+    site.install(blue="1-known")
     site.open_route("blue")
     with GatewayUsers(lab.gateway, site.host, site.name, models.rows_of_users(), per_second=60, connections=4) as users:
         until("users get answers", users.count, seconds=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from scripts.lab.users import GatewayUsers
 from scripts.lab.watching import Watch
 from scripts.users import read_bodies
 
+from .conftest import MakeNamespace
 from .judging import ended
 
 OPERATOR = ("-n", "relevo-system", "scale", "deployment/relevo-operator")
@@ -24,20 +26,36 @@ LONG = {"strategy": {"blueGreen": {"keepWarmFor": 600}}}
 
 
 @pytest.fixture
-def coloured(lab: Lab, make_namespace: object) -> ColouredSite:
-    """Both colours are installed, and users are with blue; new for each test."""
-    site = ColouredSite(lab, make_namespace("e2e-colours"))  # type: ignore[operator]
-    site.install("blue", "1")
-    site.install("green", "2")
+def coloured(lab: Lab, make_namespace: MakeNamespace) -> ColouredSite:
+    """Both colours are installed, and users are with blue; new for each test that changes it."""
+    return both_installed(lab, make_namespace("e2e-colours"))
+
+
+@pytest.fixture(scope="module")
+def resting(lab: Lab, make_namespace: MakeNamespace) -> ColouredSite:
+    """The same, for the tests that leave it as it is."""
+    return both_installed(lab, make_namespace("e2e-resting"))
+
+
+def both_installed(lab: Lab, namespace: str) -> ColouredSite:
+    site = ColouredSite(lab, namespace)
+    site.install(blue="1", green="2")
     site.open_route("blue", "blue", "green")
     return site
 
 
+@contextmanager
+def users_of(site: ColouredSite) -> Iterator[GatewayUsers]:
+    """Users who ask all the while."""
+    with GatewayUsers(site.lab.gateway, site.host, site.name, models.rows()) as users:
+        until("users get answers", users.count, seconds=60)
+        yield users
+
+
 @pytest.fixture
 def users(coloured: ColouredSite) -> Iterator[GatewayUsers]:
-    """Users who ask all the while."""
-    with GatewayUsers(coloured.lab.gateway, coloured.host, coloured.name, models.rows()) as users:
-        until("users get answers", users.count, seconds=60)
+    """Users of a site that changes."""
+    with users_of(coloured) as users:
         yield users
 
 
@@ -101,14 +119,14 @@ def test_a_new_colour_whose_pod_dies_gives_its_users_back(coloured: ColouredSite
     assert ended(watch).phase == "RolledBack"
 
 
-def test_a_tester_is_pinned_to_a_colour(coloured: ColouredSite) -> None:
+def test_a_tester_is_pinned_to_a_colour(resting: ColouredSite) -> None:
     """The header names it, whoever is active, while both are warm."""
     (body, *_) = read_bodies(models.rows())
     for colour in COLOURS:
         answer = httpx.post(
-            f"http://{coloured.lab.gateway}/v2/models/iris/infer",
+            f"http://{resting.lab.gateway}/v2/models/iris/infer",
             content=body,
-            headers={"Host": coloured.host, "Knative-Serving-Tag": colour, "Content-Type": "application/json"},
+            headers={"Host": resting.host, "Knative-Serving-Tag": colour, "Content-Type": "application/json"},
             timeout=60,
             trust_env=False,
         )
@@ -116,11 +134,12 @@ def test_a_tester_is_pinned_to_a_colour(coloured: ColouredSite) -> None:
         assert answer.headers["x-relevo-revision"].startswith(f"iris-{colour}-predictor-")
 
 
-def test_kserve_and_our_route_do_not_fight(coloured: ColouredSite, users: GatewayUsers) -> None:
+def test_kserve_and_our_route_do_not_fight(resting: ColouredSite) -> None:
     """With KServe's controller and Knative beside it, the Route is written by nobody but its owner while it rests."""
-    before = coloured.route()["metadata"]["generation"]
-    coloured.lab.kubectl("-n", coloured.namespace, "annotate", "inferenceservice/iris-green", "e2e/touched=yes")
-    time.sleep(20)
-    assert coloured.route()["metadata"]["generation"] == before
-    assert coloured.percents() == {"blue": 100, "green": 0}
+    before = resting.route()["metadata"]["generation"]
+    with users_of(resting) as users:
+        resting.lab.kubectl("-n", resting.namespace, "annotate", "inferenceservice/iris-green", "e2e/touched=yes")
+        time.sleep(20)
+    assert resting.route()["metadata"]["generation"] == before
+    assert resting.percents() == {"blue": 100, "green": 0}
     assert not [one for one in users.answers() if one.failed]
