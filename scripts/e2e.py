@@ -28,8 +28,8 @@ TESTS = PROJECT / "tests" / "e2e"
 STAGES = (
     (("use", "operator"), ("verdicts", "edits")),
     (("kills",), ("blue_green",)),
-    (("blue_green_faults",), ("kserve_platform", "without_kserve")),
-    (("faults",), ("bad_input",)),
+    (("blue_green_faults",), ("kserve_platform", "bad_input")),
+    (("faults",), ("without_kserve",)),
     (("detection", "at_once"),),
 )
 """Stages one after the other; in each, streams side by side; in each of these, modules one after the other."""
