@@ -239,7 +239,7 @@ def _title(s: Snapshot) -> str:
 
 def _foot(s: Snapshot, locust_url: str, flags: str, width: int, ascii_only: bool) -> Text | None:
     ahead = [f"next: {s.next}"] if s.next and not s.hold else []
-    ahead += [f"no answer from {', '.join(s.silent)}"] if s.silent and not s.hold else []
+    ahead += [f"no answer from {', '.join(s.silent)}"] if s.silent and not (s.hold or _decided(s)) else []
     handles = [f"Locust {locust_url}"] if locust_url else []
     if not _decided(s):
         verb = "rollback" if s.hold else "pause"

@@ -103,6 +103,13 @@ def test_a_promotion_gives_all_traffic_to_the_new_revision(healthy):
     assert "100 %  all traffic goes to iris-predictor-00002" in text
 
 
+def test_a_source_that_is_silent_is_told_until_the_verdict(healthy):
+    """After that its load is gone, as it should be."""
+    said = "no answer from locust"
+    assert said in text_of(replace(of_phase(healthy, "Shifting"), silent=("locust",)))
+    assert said not in text_of(replace(of_phase(healthy, "Promoted"), silent=("locust",)))
+
+
 def test_inconclusive_is_not_told_as_a_failure():
     """At its limit the verdict is the word inconclusive, with no cross."""
     text = text_of(snapshots(World(make_spec(limits={"maxSeconds": 8})))[-1])
