@@ -23,7 +23,7 @@ def test_the_defaults_work_at_a_brisk_pace() -> None:
 
 def test_too_little_traffic_is_told_with_how_long_it_takes() -> None:
     """With 5 requests per second the proof takes longer than the rollout lasts."""
-    assert "and the last step needs 22 minutes to prove errors no worse" in _lint(rate=5)
+    assert "and the last step needs 20 minutes to prove errors no worse" in _lint(rate=5)
     assert "to prove errors no worse" in _lint(rate=5)
 
 
