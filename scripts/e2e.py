@@ -26,9 +26,9 @@ __all__ = ["main", "stages"]
 
 TESTS = PROJECT / "tests" / "e2e"
 STAGES = (
-    (("use", "operator"), ("verdicts", "edits")),
+    (("use", "operator", "bad_input"), ("verdicts", "edits")),
     (("kills",), ("blue_green",)),
-    (("blue_green_faults",), ("kserve_platform", "bad_input")),
+    (("blue_green_faults",), ("kserve_platform",)),
     (("faults",), ("without_kserve",)),
     (("detection", "at_once"),),
 )
