@@ -69,10 +69,10 @@ def test_rollouts_that_were_held_together_are_not_written_together() -> None:
     paper.run(5)
     for name in names:
         paper.edit(name, paused=True)
-    paper.run(HELD_COUNTS_SECONDS)
+    paper.run(HELD_COUNTS_SECONDS, step=0.1)
     written: dict[str, list[float]] = {name: [] for name in names}
     paper.api.on_change = _noting(paper, written)
-    paper.run(4 * HELD_COUNTS_SECONDS)
+    paper.run(4 * HELD_COUNTS_SECONDS, step=0.1)
     assert all(2 <= len(times) <= 6 for times in written.values())
     last = sorted(times[-1] for times in written.values())
     assert last[-1] - last[0] > 0.2 * HELD_COUNTS_SECONDS
