@@ -1,6 +1,6 @@
 """On a cluster at 100 requests/s: how long does a candidate that is worse keep its users, and how long does a good one wait?
 
-`python -m benchmarks.cluster_detection [--runs 5] [--healthy-runs 9] [--case errors-20 ...] [--window-seconds 1] [--context kind-relevo]`
+`python -m benchmarks.cluster_detection [--runs 5] [--healthy-runs 9] [--case errors-20 ...] [--window-seconds 0.8] [--context kind-relevo]`
 
 The stable revision fails 0.5 % of its requests and takes 100 ms; the candidate of each case differs in what its name says. Their faults
 are set (`benchmarks.faulty_server`, a runtime of its own), so that each case is what it claims. Rollouts have the default policy without
@@ -98,10 +98,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve_base(lab: Lab, namespace: str, cases: list[str]) -> Site:
     """The base, served by the runtime with faults, and the images of the candidates in the node."""
-    if not lab.context.startswith("kind-"):
+    if not lab.kind_cluster:
         raise LabError(f"{lab.context} is no kind cluster, into which images could be loaded")
     for case in cases:
-        _load(case, lab.context.removeprefix("kind-"))
+        _load(case, lab.kind_cluster)
     lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}, namespace="default")
     program = (PROJECT / "benchmarks/faulty_server.py").read_text(encoding="utf-8")
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": RUNTIME}, "data": {"server.py": program}}

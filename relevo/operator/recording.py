@@ -26,6 +26,7 @@ MOST_SAMPLES: Final = 200
 SAMPLE_SECONDS: Final = 1.0
 HELD_SAMPLE_SECONDS: Final = 30.0
 WRITE_SECONDS: Final = 15.0
+"""How long samples wait to be written."""
 HELD_WRITE_SECONDS: Final = 60.0
 """The same while it is held; times the Rollout's own `spread`."""
 PROMPT_SECONDS: Final = 2.0
@@ -44,7 +45,7 @@ def record_name(rollout: str) -> str:
 class Recorder:
     """Gathers one run's record and writes it now and then. One thread at a time."""
 
-    def __init__(self, api: Api, monotonic: Callable[[], float], spread: float = 1.0) -> None:
+    def __init__(self, api: Api, monotonic: Callable[[], float], spread: float) -> None:
         self._api = api
         self._monotonic = monotonic
         self._held_write_seconds = HELD_WRITE_SECONDS * spread

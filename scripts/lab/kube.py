@@ -54,6 +54,11 @@ class Lab:
     gateway: str = GATEWAY
     kubectl_path: str = field(default_factory=_kubectl)
 
+    @property
+    def kind_cluster(self) -> str:
+        """kind's name of it, into whose node images can be loaded; "" where kind did not make it."""
+        return self.context.removeprefix("kind-") if self.context.startswith("kind-") else ""
+
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout_seconds: float = COMMAND_SECONDS) -> str:
         """Run kubectl; its standard output. Tried again where the API server was not reached: a busy machine may be slow to answer.
 

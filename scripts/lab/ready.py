@@ -7,10 +7,7 @@ from scripts.lab import models
 from scripts.lab.faults import wait_for_operator
 from scripts.lab.kube import Lab, LabError
 
-__all__ = ["KIND", "make_ready"]
-
-KIND = "kind-"
-"""How the contexts of kind's clusters begin."""
+__all__ = ["make_ready"]
 
 
 def make_ready(lab: Lab) -> None:
@@ -26,8 +23,8 @@ def make_ready(lab: Lab) -> None:
         models.train()
     except ArenaError as error:
         raise LabError(str(error)) from error
-    if lab.context.startswith(KIND):
-        models.load_models(lab.context.removeprefix(KIND))
+    if lab.kind_cluster:
+        models.load_models(lab.kind_cluster)
     wait_for_operator(lab)
 
 

@@ -16,7 +16,7 @@ REQUESTS = 240
 
 def test_a_candidate_that_fails_a_fifth_of_its_requests_is_out_soon(lab: Lab, make_namespace: MakeNamespace) -> None:
     """No more than so many users' requests meet it."""
-    if not lab.context.startswith("kind-"):
+    if not lab.kind_cluster:
         pytest.skip("the images of this test are loaded into kind's nodes")
     site = serve_base(lab, make_namespace("e2e-detection"), ["errors-20"])
     run = one_run(site, "errors-20")

@@ -28,9 +28,9 @@ NAMESPACE = "default"
 @pytest.fixture(scope="module")
 def bare(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Kubernetes and relevo's definition, by the same node image. In a kubeconfig of its own, for kind changes the current context."""
-    if not lab.context.startswith("kind-"):
+    if not lab.kind_cluster:
         pytest.skip("the second cluster is made of the first one's image, and that is not kind's")
-    first = replace(read_settings(), name=lab.context.removeprefix("kind-"))
+    first = replace(read_settings(), name=lab.kind_cluster)
     image = run(["docker", "inspect", "--format", "{{.Config.Image}}", first.node])
     (port,) = free_ports(1)
     used = kindcluster.origin_in_use(first) or first.images

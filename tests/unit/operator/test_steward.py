@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import json
 from datetime import datetime, timedelta
-from typing import Any
+from itertools import pairwise
 
 import pytest
 
 from relevo.errors import BadInput, Conflict, Forbidden, Transient
 from relevo.operator.recording import HELD_WRITE_SECONDS
 from relevo.operator.resource import FINALIZER
-from relevo.platforms.cluster_api import CONFIG_MAPS, INFERENCE_SERVICES, ROLLOUTS, Kind
+from relevo.platforms.cluster_api import CONFIG_MAPS, INFERENCE_SERVICES, ROLLOUTS
 from relevo.rollout.observation import Arm
 from tests.unit.operator.world import Paper
 
@@ -501,6 +501,25 @@ def test_two_rollouts_take_turns_across_a_restart(paper: Paper) -> None:
     assert paper.status("a").get("runs") is None
 
 
+# -- many ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_of_very_many_each_is_looked_at_more_rarely_and_at_times_of_its_own(paper: Paper) -> None:
+    """A thousand that are held have a hundred looks a second between them; two that were held together do not stay together."""
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        paper.create(name, target=name, shadow={"enabled": False}, strategy={"canary": {"weights": [5]}}, paused=True)
+    looks = {name: paper.looks_at(name) for name in names}
+    paper.run(5)
+    assert min(len(times) for times in looks.values()) > 5
+    paper.shared.carried = lambda: 1000
+    paper.run(60)
+    # A status that was written may be heard of as news, and looked at once more: the longest pause is the period.
+    periods = {name: max(after - before for before, after in pairwise(times[-5:])) for name, times in looks.items()}
+    assert all(7 < period < 13 for period in periods.values()), periods
+    assert len({round(period, 2) for period in periods.values()}) == len(names), periods
+
+
 # -- the record ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -529,16 +548,9 @@ def test_the_record_of_a_held_rollout_is_written_rarely(paper: Paper) -> None:
     paper.edit(paused=True)
     paper.run(until="Held")
     paper.run(5)
-    writes = 0
-
-    def count(kind: Kind, body: dict[str, Any], deleted: bool) -> None:
-        nonlocal writes
-        hear(kind, body, deleted)
-        writes += kind is CONFIG_MAPS
-
-    hear, paper.api.on_change = paper.api.on_change, count
+    writes = paper.changes(CONFIG_MAPS)
     paper.run(10 * HELD_WRITE_SECONDS)
-    assert 8 <= writes <= 14
+    assert 8 <= len(writes) <= 14
     paper.edit(paused=False)
     paper.run(until="Promoted")
     paper.run(1)

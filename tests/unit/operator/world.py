@@ -16,6 +16,7 @@ from relevo.operator.fleet import Fleet
 from relevo.operator.metrics import Metrics
 from relevo.operator.steward import Shared, Steward
 from relevo.platforms.cluster_api import INFERENCE_SERVICES, ROLLOUTS, ApiError, Kind
+from relevo.rollout.observation import Routes
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FAST = {"canary": {"weights": [5, 50], "stepSeconds": 1, "stepRequests": 5}}
@@ -166,6 +167,32 @@ class Paper:
     def _hear(self, kind: Kind, body: dict[str, Any], deleted: bool) -> None:
         if kind is ROLLOUTS:
             self.fleet.hear(body, deleted=deleted)
+
+    def changes(self, kind: Kind) -> list[tuple[str, float]]:
+        """Name and time of each object of a kind that changes from now on; the list grows."""
+        found: list[tuple[str, float]] = []
+        hear = self.api.on_change
+
+        def note(changed: Kind, body: dict[str, Any], deleted: bool) -> None:
+            hear(changed, body, deleted)
+            if changed is kind:
+                found.append((body["metadata"]["name"], self.seconds()))
+
+        self.api.on_change = note
+        return found
+
+    def looks_at(self, target: str) -> list[float]:
+        """The time of each look at an InferenceService from now on; the list grows."""
+        found: list[float] = []
+        service = self.service(target)
+        observe = service.observe
+
+        def note(name: str) -> Routes:
+            found.append(self.seconds())
+            return observe(name)
+
+        service.observe = note  # type: ignore[method-assign]
+        return found
 
     def service(self, target: str = "iris", namespace: str = "default") -> SimulatedService:
         """The InferenceService, which is made with the first question."""
